@@ -1,0 +1,52 @@
+# Two commands do all of their own set-up: `make demo` and `make test`. Needs Python >= 3.10 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs bench clean
+
+help:
+	@echo "make demo   train a small model on the Python language reference (2 minutes) and let it write"
+	@echo "make test   run all tests"
+	@echo "make check  formatting, lint, types, architecture"
+	@echo "make docs   write the generated pages and pictures of docs/ anew"
+	@echo "make bench  measure speed against torch.nn, side by side"
+
+.venv/installed: pyproject.toml constraints.txt $(wildcard native/*.txt native/include/* native/src/*)
+	@echo "installing into .venv ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: .venv/installed
+	@mkdir -p demo
+	@$(BIN)/python -c "from pydoc_data.topics import topics; print('\n\n'.join(topics.values()))" > demo/python.txt
+	$(BIN)/unrolled train demo/python.txt -o demo/model.safetensors --minutes 2 --resume
+	$(BIN)/unrolled generate demo/model.safetensors --prompt "The " --characters 600 --seed 1
+	@echo
+	@echo "That was a recurrent network writing in the style of the Python language reference. Next:"
+	@echo "  .venv/bin/unrolled generate demo/model.safetensors --prompt 'If a class' --temperature 0.6"
+	@echo "  .venv/bin/unrolled cells lstm                                    the equations it was made from"
+	@echo "  .venv/bin/unrolled train YOUR_TEXT.txt -o my.safetensors --minutes 10    your own text"
+
+test: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one core for each worker
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/installed-dev
+	$(BIN)/python -m docs.build
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks.training_step
+
+clean:
+	rm -rf .venv demo build
