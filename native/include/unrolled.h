@@ -1,0 +1,128 @@
+/* The native engine: one step of a recurrent network, as instructions, run over time on float32 matrices.
+ *
+ * A plan is the step; a run gives it memory. The library keeps nothing of a run and owns no tensor.
+ * Every function that can fail returns a status and writes one line to `message` (of UNROLLED_MESSAGE bytes).
+ */
+#ifndef UNROLLED_H
+#define UNROLLED_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)
+#endif
+
+#define UNROLLED_ABI 2
+#define UNROLLED_MESSAGE 256
+/* Units are handled in blocks of so many; rows of every array are padded to a multiple of it. */
+#define UNROLLED_BLOCK 16
+
+enum { UNROLLED_OK = 0, UNROLLED_INVALID = 1, UNROLLED_NO_MEMORY = 2 };
+
+enum {
+  UNROLLED_COPY = 0,
+  UNROLLED_ADD = 1,
+  UNROLLED_SUB = 2,
+  UNROLLED_MUL = 3,
+  UNROLLED_DIV = 4,
+  UNROLLED_NEG = 5,
+  UNROLLED_SIGMOID = 6,
+  UNROLLED_TANH = 7,
+  UNROLLED_RELU = 8,
+  UNROLLED_SOFTPLUS = 9,
+  UNROLLED_EXP = 10,
+  UNROLLED_LOG = 11,
+  UNROLLED_SQRT = 12,
+  UNROLLED_ABS = 13,
+  UNROLLED_MAXIMUM = 14,
+  UNROLLED_MINIMUM = 15,
+  UNROLLED_SIGN = 16,
+  UNROLLED_ACCUMULATE = 17 /* destination: a per-thread array; adds the sum of `a` over the rows of the step */
+};
+
+/* How the rows of an array are found at step s, row r: */
+enum {
+  UNROLLED_ROWS = 0,      /* row offsets[table][s] + r; table -1: row r */
+  UNROLLED_BROADCAST = 1, /* row 0, whatever s and r */
+  UNROLLED_PER_THREAD = 2 /* the row of the running thread; only UNROLLED_ACCUMULATE writes it */
+};
+
+typedef struct {
+  int32_t addressing;
+  int32_t table;
+  int64_t width;  /* units in use */
+  int64_t stride; /* floats from row to row: at least width, a multiple of UNROLLED_BLOCK */
+} unrolled_array;
+
+/* Operands: 0 .. arrays-1 is an array, from `arrays` on a register (a block of values that lives in one stage). */
+typedef struct {
+  int32_t opcode, destination, a, b; /* b is ignored by operations of one argument */
+} unrolled_instruction;
+
+/* register `destination` of the stage = (accumulate: itself +) matrix x array `vector` */
+typedef struct {
+  int32_t matrix, vector, destination, accumulate;
+} unrolled_product;
+
+/* A stage: some products, then instructions on their results. Its products may read what earlier stages wrote. */
+typedef struct {
+  int64_t units; /* length of every vector the stage makes */
+  int32_t first_product, products, first_instruction, instructions;
+} unrolled_stage;
+
+typedef struct {
+  int32_t arrays, matrices, registers, products, instructions, stages, tables;
+  int32_t independent; /* 1: no step reads what another wrote, so steps may run at the same time */
+  const unrolled_array *array;
+  const unrolled_product *product;
+  const unrolled_instruction *instruction;
+  const unrolled_stage *stage;
+  const int64_t *matrix_rows, *matrix_columns;
+} unrolled_plan_description;
+
+typedef struct {
+  int64_t steps;
+  const int64_t *active;   /* rows of each step */
+  const int64_t *offsets;  /* [tables][steps]: the first row of each step */
+  float *const *array;     /* 64-byte aligned */
+  const int64_t *array_rows;
+  const float *const *matrix; /* packed by unrolled_pack */
+  int32_t threads;            /* at most so many; UNROLLED_PER_THREAD arrays have at least so many rows */
+} unrolled_run_arguments;
+
+typedef struct unrolled_plan unrolled_plan;
+
+int unrolled_abi(void);
+const char *unrolled_instruction_set(void);
+
+int unrolled_plan_create(const unrolled_plan_description *description, unrolled_plan **plan, char *message);
+void unrolled_plan_destroy(unrolled_plan *plan);
+int unrolled_plan_run(const unrolled_plan *plan, const unrolled_run_arguments *arguments, char *message);
+
+/* Floats that the packed form of a (rows x columns) matrix takes. */
+int64_t unrolled_packed_size(int64_t rows, int64_t columns);
+/* Packs `matrix` (element (r, c) at r * row_stride + c * column_stride): transposing is swapping the strides. */
+int unrolled_pack(const float *matrix, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
+                  float *packed, char *message);
+
+/* A number that tells most changes of `count` floats: of 64 of them, spread evenly. */
+uint64_t unrolled_fingerprint(const float *values, int64_t count);
+
+/* result[i] (m x n, row stride ldr[i]) += a[i]^T b for i < count, with a[i] (k x m, stride lda[i]) and b (k x n, stride
+ * ldb): gradients of weights, sums over all steps and rows. */
+int unrolled_outer(int32_t count, const float *const *a, const int64_t *lda, const float *b, int64_t ldb, int64_t m,
+                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t threads, char *message);
+
+/* y[i] = op(a[i], b[i]) for i < count, for tests of the operations' accuracy. */
+int unrolled_pointwise(int32_t opcode, const float *a, const float *b, float *y, int64_t count, char *message);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+#ifdef __cplusplus
+}
+#endif
+#endif

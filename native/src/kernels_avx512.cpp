@@ -1,0 +1,14 @@
+#define UNROLLED_NAMESPACE avx512
+#define UNROLLED_LANES 16
+
+namespace unrolled::UNROLLED_NAMESPACE {
+constexpr int tile_rows = 6;
+constexpr int tile_sums = 24;  // accumulators of a tile, in registers
+}  // namespace unrolled::UNROLLED_NAMESPACE
+
+#include "kernels_impl.h"
+
+namespace unrolled {
+extern const Kernels kernels_avx512;
+const Kernels kernels_avx512 = {"avx512", avx512::tile_rows, avx512::multiply, avx512::execute};
+}  // namespace unrolled

@@ -1,0 +1,158 @@
+// Making a plan: everything that a run relies on is checked here, once.
+#include "plan.h"
+
+#include <new>
+
+#include "status.h"
+
+namespace unrolled {
+namespace {
+
+constexpr int max_count = 1 << 16;       // of arrays, instructions, ...: far above any cell
+constexpr int64_t max_width = 1 << 24;
+
+bool one_argument(int opcode) {
+  switch (opcode) {
+    case UNROLLED_ADD: case UNROLLED_SUB: case UNROLLED_MUL: case UNROLLED_DIV:
+    case UNROLLED_MAXIMUM: case UNROLLED_MINIMUM: return false;
+    default: return true;
+  }
+}
+
+int check_counts(const unrolled_plan_description &d, char *message) {
+  const int32_t counts[] = {d.arrays, d.matrices, d.registers, d.products, d.instructions, d.stages, d.tables};
+  for (int32_t count : counts)
+    if (count < 0 || count > max_count) return invalid(message, "a count of the plan is %d", count);
+  if ((d.arrays && !d.array) || (d.products && !d.product) || (d.instructions && !d.instruction) ||
+      (d.stages && !d.stage) || (d.matrices && (!d.matrix_rows || !d.matrix_columns)))
+    return invalid(message, "a list of the plan is missing");
+  return UNROLLED_OK;
+}
+
+int check_arrays(const unrolled_plan_description &d, char *message) {
+  for (int i = 0; i < d.arrays; ++i) {
+    const unrolled_array &a = d.array[i];
+    if (a.addressing < UNROLLED_ROWS || a.addressing > UNROLLED_PER_THREAD)
+      return invalid(message, "array %d: unknown addressing %d", i, a.addressing);
+    if (a.table < -1 || a.table >= d.tables) return invalid(message, "array %d: no table %d", i, a.table);
+    if (a.width < 1 || a.width > max_width || a.stride < a.width || a.stride > max_width || a.stride % block)
+      return invalid(message, "array %d: width %lld with stride %lld", i, (long long)a.width, (long long)a.stride);
+  }
+  for (int i = 0; i < d.matrices; ++i)
+    if (d.matrix_rows[i] < 1 || d.matrix_rows[i] > max_width || d.matrix_columns[i] < 1 ||
+        d.matrix_columns[i] > max_width)
+      return invalid(message, "matrix %d is empty or too large", i);
+  return UNROLLED_OK;
+}
+
+int check_product(const unrolled_plan_description &d, const unrolled_stage &stage, const unrolled_product &p,
+                  std::vector<bool> &written, char *message) {
+  if (p.matrix < 0 || p.matrix >= d.matrices || p.vector < 0 || p.vector >= d.arrays)
+    return invalid(message, "a product takes matrix %d and array %d, which are not there", p.matrix, p.vector);
+  if (p.destination < d.arrays || p.destination >= d.arrays + d.registers)
+    return invalid(message, "a product writes operand %d, which is no register", p.destination);
+  if (d.matrix_rows[p.matrix] != stage.units || d.matrix_columns[p.matrix] != d.array[p.vector].width)
+    return invalid(message, "matrix %d (%lld x %lld) takes %lld units to %lld", p.matrix,
+                   (long long)d.matrix_rows[p.matrix], (long long)d.matrix_columns[p.matrix],
+                   (long long)d.array[p.vector].width, (long long)stage.units);
+  if (d.array[p.vector].addressing == UNROLLED_PER_THREAD)
+    return invalid(message, "a product reads per-thread array %d", p.vector);
+  if (p.accumulate && !written[p.destination - d.arrays])
+    return invalid(message, "a product adds to register %d before it is written", p.destination);
+  written[p.destination - d.arrays] = true;
+  return UNROLLED_OK;
+}
+
+int check_operand(const unrolled_plan_description &d, const unrolled_stage &stage, int32_t operand,
+                  const std::vector<bool> &written, char *message) {
+  if (operand < 0 || operand >= d.arrays + d.registers) return invalid(message, "there is no operand %d", operand);
+  if (operand >= d.arrays)
+    return written[operand - d.arrays] ? UNROLLED_OK
+                                       : invalid(message, "register %d is read before it is written", operand);
+  const unrolled_array &a = d.array[operand];
+  if (a.width != stage.units)
+    return invalid(message, "array %d of %lld units in a stage of %lld", operand, (long long)a.width,
+                   (long long)stage.units);
+  if (a.addressing == UNROLLED_PER_THREAD) return invalid(message, "per-thread array %d is read", operand);
+  return UNROLLED_OK;
+}
+
+int check_instruction(const unrolled_plan_description &d, const unrolled_stage &stage,
+                      const unrolled_instruction &i, std::vector<bool> &written, char *message) {
+  if (i.opcode < UNROLLED_COPY || i.opcode > UNROLLED_ACCUMULATE)
+    return invalid(message, "unknown opcode %d", i.opcode);
+  if (int status = check_operand(d, stage, i.a, written, message)) return status;
+  if (!one_argument(i.opcode))
+    if (int status = check_operand(d, stage, i.b, written, message)) return status;
+  const int32_t to = i.destination;
+  if (to >= d.arrays && to < d.arrays + d.registers && i.opcode != UNROLLED_ACCUMULATE) {
+    written[to - d.arrays] = true;
+    return UNROLLED_OK;
+  }
+  if (to < 0 || to >= d.arrays) return invalid(message, "opcode %d cannot write operand %d", i.opcode, to);
+  const int32_t wanted = i.opcode == UNROLLED_ACCUMULATE ? UNROLLED_PER_THREAD : UNROLLED_ROWS;
+  if (d.array[to].addressing != wanted || d.array[to].width != stage.units)
+    return invalid(message, "opcode %d cannot write array %d", i.opcode, to);
+  return UNROLLED_OK;
+}
+
+int check_stage(const unrolled_plan_description &d, const unrolled_stage &s, char *message) {
+  if (s.units < 1 || s.units > max_width) return invalid(message, "a stage of %lld units", (long long)s.units);
+  if (s.first_product < 0 || s.products < 0 || s.first_product > d.products - s.products ||
+      s.first_instruction < 0 || s.instructions < 0 || s.first_instruction > d.instructions - s.instructions)
+    return invalid(message, "a stage names products or instructions that are not there");
+  std::vector<bool> written(d.registers, false);
+  for (int i = 0; i < s.products; ++i)
+    if (int status = check_product(d, s, d.product[s.first_product + i], written, message)) return status;
+  for (int i = 0; i < s.instructions; ++i)
+    if (int status = check_instruction(d, s, d.instruction[s.first_instruction + i], written, message)) return status;
+  return UNROLLED_OK;
+}
+
+Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
+  Stage stage{from, {}, max_panels};
+  for (int i = 0; i < from.products; ++i) {
+    const unrolled_product *p = d.product + from.first_product + i;
+    const bool joins = i > 0 && p[0].vector == p[-1].vector && !p[0].accumulate == !p[-1].accumulate &&
+                       p[0].destination != p[-1].destination;
+    if (joins)
+      ++stage.groups.back().count;
+    else
+      stage.groups.push_back({from.first_product + i, 1});
+  }
+  for (const ProductGroup &group : stage.groups)
+    while (stage.unit_blocks > 1 && stage.unit_blocks * group.count > max_panels) stage.unit_blocks /= 2;
+  if (stage.groups.empty()) stage.unit_blocks = 1;
+  return stage;
+}
+
+}  // namespace
+}  // namespace unrolled
+
+int unrolled_plan_create(const unrolled_plan_description *d, unrolled_plan **plan, char *message) {
+  using namespace unrolled;
+  if (d == nullptr || plan == nullptr) return invalid(message, "no description or no place for the plan");
+  if (int status = check_counts(*d, message)) return status;
+  if (int status = check_arrays(*d, message)) return status;
+  try {
+    for (int i = 0; i < d->stages; ++i)
+      if (int status = check_stage(*d, d->stage[i], message)) return status;
+    auto *made = new unrolled_plan{{d->array, d->array + d->arrays},
+                                   {d->product, d->product + d->products},
+                                   {d->instruction, d->instruction + d->instructions},
+                                   {},
+                                   {d->matrix_rows, d->matrix_rows + d->matrices},
+                                   {d->matrix_columns, d->matrix_columns + d->matrices},
+                                   d->registers,
+                                   d->tables,
+                                   d->independent != 0};
+    for (int i = 0; i < d->stages; ++i) made->stages.push_back(make_stage(*d, d->stage[i]));
+    *plan = made;
+    return UNROLLED_OK;
+  } catch (const std::bad_alloc &) {
+    invalid(message, "no memory for the plan");
+    return UNROLLED_NO_MEMORY;
+  }
+}
+
+void unrolled_plan_destroy(unrolled_plan *plan) { delete plan; }

@@ -1,0 +1,30 @@
+// A plan: a checked copy of its description, with what every run would work out again.
+#pragma once
+
+#include <vector>
+
+#include "kernels.h"
+
+namespace unrolled {
+
+// Consecutive products of a stage that read the same vector: one pass over the vector's rows serves them all.
+struct ProductGroup {
+  int first, count;
+};
+
+struct Stage : unrolled_stage {
+  std::vector<ProductGroup> groups;
+  int unit_blocks;  // taken together, so that a pass has panels enough also with a single product
+};
+
+}  // namespace unrolled
+
+struct unrolled_plan {
+  std::vector<unrolled_array> arrays;
+  std::vector<unrolled_product> products;
+  std::vector<unrolled_instruction> instructions;
+  std::vector<unrolled::Stage> stages;
+  std::vector<int64_t> matrix_rows, matrix_columns;
+  int registers, tables;
+  bool independent;
+};

@@ -1,0 +1,237 @@
+// A run: the steps in order; in each the stages; in each the blocks of units and rows that a thread owns.
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "plan.h"
+#include "status.h"
+#include "threads.h"
+
+namespace unrolled {
+namespace {
+
+int64_t blocks_of(int64_t units) { return (units + block - 1) / block; }
+
+// Threads stand in a grid: a row group has its own sequences and waits for nobody outside it.
+struct Grid {
+  int row_groups, unit_groups;
+  std::vector<int64_t> first_row;  // row_groups + 1
+};
+
+struct Run {
+  const unrolled_plan &plan;
+  const unrolled_run_arguments &given;
+  Grid grid;
+  std::unique_ptr<Barrier[]> barriers;
+
+  int64_t offset(int array, int64_t step) const {
+    const int32_t table = plan.arrays[array].table;
+    return table < 0 ? 0 : given.offsets[table * given.steps + step];
+  }
+};
+
+class Worker {
+ public:
+  Worker(const Run &run, int thread)
+      : run_(run), thread_(thread), code_(run.plan.instructions.size()) {
+    int unit_blocks = 1;
+    for (const Stage &stage : run.plan.stages) unit_blocks = std::max(unit_blocks, stage.unit_blocks);
+    registers_.resize(size_t(unit_blocks) * run.plan.registers * register_size + block);
+    const auto address = reinterpret_cast<uintptr_t>(registers_.data());
+    register_base_ = registers_.data() + (64 - address % 64) % 64 / sizeof(float);
+  }
+
+  // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block).
+  void stage(const Stage &stage, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block,
+             int64_t last_block) {
+    const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
+    for (int64_t b = first_block; b < last_block; b += stage.unit_blocks) {
+      const int width = int(std::min<int64_t>(stage.unit_blocks, last_block - b));
+      for (int64_t i = 0; i < chunks; ++i) {
+        const int64_t row = first_row + rows * i / chunks;
+        const int count = int(first_row + rows * (i + 1) / chunks - row);
+        for (const ProductGroup &group : stage.groups) multiply(group, step, row, count, b, width);
+        for (int j = 0; j < width; ++j) {
+          resolve(stage, step, row, b + j, j);
+          kernels().execute(code_.data(), stage.instructions, count);
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int register_size = block_rows * block;
+
+  float *register_at(int operand, int unit_block) const {
+    const int arrays = int(run_.plan.arrays.size());
+    return register_base_ + (size_t(unit_block) * run_.plan.registers + (operand - arrays)) * register_size;
+  }
+
+  void multiply(const ProductGroup &group, int64_t step, int64_t row, int rows, int64_t first_block, int width) {
+    const unrolled_plan &plan = run_.plan;
+    const unrolled_product *product = plan.products.data() + group.first;
+    const unrolled_array &vector = plan.arrays[product->vector];
+    Product p{};
+    p.rows = rows;
+    p.depth = vector.width;
+    p.row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : vector.stride;
+    p.a = run_.given.array[product->vector] + (run_.offset(product->vector, step) + row) * p.row_stride;
+    p.depth_stride = 1;
+    p.panel_stride = p.result_stride = block;
+    p.accumulate = product->accumulate;
+    for (int i = 0; i < group.count * width; ++i) {
+      const unrolled_product &q = product[i % group.count];
+      const int unit_block = i / group.count;
+      p.panel[p.panels] = run_.given.matrix[q.matrix] + (first_block + unit_block) * block * p.depth;
+      p.result[p.panels] = register_at(q.destination, unit_block);
+      if (++p.panels == max_panels || i + 1 == group.count * width) {
+        kernels().multiply(p);
+        p.panels = 0;
+      }
+    }
+  }
+
+  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const {
+    if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block};
+    const unrolled_array &a = run_.plan.arrays[index];
+    float *first = run_.given.array[index] + unit_block * block;
+    switch (a.addressing) {
+      case UNROLLED_BROADCAST: return {first, 0};
+      case UNROLLED_PER_THREAD: return {first + thread_ * a.stride, 0};
+      default: return {first + (run_.offset(index, step) + row) * a.stride, a.stride};
+    }
+  }
+
+  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {
+    const unrolled_instruction *from = run_.plan.instructions.data() + stage.first_instruction;
+    for (int i = 0; i < stage.instructions; ++i) {
+      const Operand a = operand(from[i].a, step, row, unit_block, place);
+      const bool two = from[i].opcode == UNROLLED_ADD || from[i].opcode == UNROLLED_SUB ||
+                       from[i].opcode == UNROLLED_MUL || from[i].opcode == UNROLLED_DIV ||
+                       from[i].opcode == UNROLLED_MAXIMUM || from[i].opcode == UNROLLED_MINIMUM;
+      code_[i] = {from[i].opcode, operand(from[i].destination, step, row, unit_block, place), a,
+                  two ? operand(from[i].b, step, row, unit_block, place) : a};
+    }
+  }
+
+  const Run &run_;
+  int thread_;
+  std::vector<Pointwise> code_;
+  std::vector<float> registers_;
+  float *register_base_;
+};
+
+int64_t most_blocks(const unrolled_plan &plan) {
+  int64_t most = 1;
+  for (const Stage &stage : plan.stages) most = std::max(most, blocks_of(stage.units));
+  return most;
+}
+
+Grid make_grid(const unrolled_plan &plan, const unrolled_run_arguments &given, int threads) {
+  const int64_t batch = *std::max_element(given.active, given.active + given.steps);
+  // A row group needs rows enough to fill tiles; what threads are left share its units.
+  const int64_t least_rows = 12;
+  Grid grid;
+  grid.row_groups = int(std::clamp<int64_t>(batch / least_rows, 1, threads));
+  grid.unit_groups = int(std::clamp<int64_t>(threads / grid.row_groups, 1, most_blocks(plan)));
+  // Row r runs for as many steps as have more than r rows; each group gets an equal share of the sum.
+  std::vector<int64_t> steps_of(batch + 1, 0);
+  int64_t total = 0;
+  for (int64_t s = 0; s < given.steps; ++s) {
+    total += given.active[s];
+    ++steps_of[given.active[s]];
+  }
+  for (int64_t r = batch - 1; r >= 0; --r) steps_of[r] += steps_of[r + 1];  // now: steps with at least r rows
+  int64_t row = 0, done = 0;
+  for (int g = 0; g < grid.row_groups; ++g) {
+    grid.first_row.push_back(row);
+    while (row < batch && done * grid.row_groups < total * (g + 1)) done += steps_of[++row];
+  }
+  grid.first_row.push_back(batch);
+  return grid;
+}
+
+void recurrent(const Run &run, int thread) {
+  const Grid &grid = run.grid;
+  const int row_group = thread / grid.unit_groups, unit_group = thread % grid.unit_groups;
+  if (row_group >= grid.row_groups) return;
+  const bool wait = !run.plan.products.empty();  // without a product no unit reads another
+  Worker worker(run, thread);
+  for (int64_t step = 0; step < run.given.steps; ++step) {
+    const int64_t active = run.given.active[step];
+    const int64_t first = grid.first_row[row_group], last = std::min(grid.first_row[row_group + 1], active);
+    for (const Stage &stage : run.plan.stages) {
+      const int64_t blocks = blocks_of(stage.units);
+      if (first < last)
+        worker.stage(stage, step, first, last, blocks * unit_group / grid.unit_groups,
+                     blocks * (unit_group + 1) / grid.unit_groups);
+      if (wait) run.barriers[row_group].wait(grid.unit_groups);
+    }
+  }
+}
+
+void independent(const Run &run, int thread, int threads) {
+  Worker worker(run, thread);
+  for (int64_t step = thread; step < run.given.steps; step += threads)
+    for (const Stage &stage : run.plan.stages)
+      worker.stage(stage, step, 0, run.given.active[step], 0, blocks_of(stage.units));
+}
+
+int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *message) {
+  if (r.steps < 0 || r.threads < 1 || (r.steps > 0 && r.active == nullptr) ||
+      (r.steps > 0 && plan.tables > 0 && r.offsets == nullptr))
+    return invalid(message, "a run of %lld steps on %d threads", (long long)r.steps, r.threads);
+  if ((!plan.arrays.empty() && (!r.array || !r.array_rows)) || (!plan.matrix_rows.empty() && !r.matrix))
+    return invalid(message, "a list of the run is missing");
+  int64_t most = 0;
+  for (int64_t s = 0; s < r.steps; ++s) {
+    if (r.active[s] < 0) return invalid(message, "step %lld has %lld rows", (long long)s, (long long)r.active[s]);
+    most = std::max(most, r.active[s]);
+  }
+  for (size_t i = 0; i < plan.arrays.size(); ++i) {
+    const unrolled_array &a = plan.arrays[i];
+    if (r.array_rows[i] < 0) return invalid(message, "array %zu has %lld rows", i, (long long)r.array_rows[i]);
+    int64_t needed = a.addressing == UNROLLED_PER_THREAD ? r.threads : most > 0 ? 1 : 0;
+    if (a.addressing == UNROLLED_ROWS) {
+      needed = a.table < 0 ? most : 0;
+      for (int64_t s = 0; a.table >= 0 && s < r.steps; ++s) {
+        const int64_t first = r.offsets[a.table * r.steps + s];
+        if (first < 0 || first > r.array_rows[i])
+          return invalid(message, "table %d starts step %lld at row %lld", a.table, (long long)s, (long long)first);
+        needed = std::max(needed, first + r.active[s]);
+      }
+    }
+    if (needed > r.array_rows[i] || (needed > 0 && r.array[i] == nullptr))
+      return invalid(message, "array %zu has %lld rows, the run needs %lld", i, (long long)r.array_rows[i],
+                     (long long)needed);
+  }
+  for (size_t i = 0; i < plan.matrix_rows.size(); ++i)
+    if (r.matrix[i] == nullptr && most > 0) return invalid(message, "matrix %zu is missing", i);
+  return UNROLLED_OK;
+}
+
+}  // namespace
+}  // namespace unrolled
+
+int unrolled_plan_run(const unrolled_plan *plan, const unrolled_run_arguments *arguments, char *message) {
+  using namespace unrolled;
+  if (plan == nullptr || arguments == nullptr) return invalid(message, "no plan or no arguments");
+  if (int status = check_run(*plan, *arguments, message)) return status;
+  if (arguments->steps == 0) return UNROLLED_OK;
+  try {
+    Run run{*plan, *arguments, {}, {}};
+    run.barriers.reset(new Barrier[arguments->threads]);
+    Barrier start;
+    parallel(arguments->threads, [&](int thread, int threads) {
+      if (plan->independent) return independent(run, thread, threads);
+      if (thread == 0) run.grid = make_grid(*plan, *arguments, threads);
+      start.wait(threads);
+      recurrent(run, thread);
+    });
+    return UNROLLED_OK;
+  } catch (const std::bad_alloc &) {
+    invalid(message, "no memory for the run");
+    return UNROLLED_NO_MEMORY;
+  }
+}

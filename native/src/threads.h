@@ -1,0 +1,73 @@
+// Threads: OpenMP's, because torch's come from the same runtime, and two pools on the same cores wait for each other.
+#pragma once
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstdint>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+namespace unrolled {
+
+// Denormal numbers count as zero while this lives: they cost a hundred cycles each and carry nothing.
+class FlushDenormals {
+ public:
+#if defined(__SSE__)
+  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#endif
+};
+
+// All `members` threads wait here for the last. Spins, then gives the core away: the last may need it.
+class Barrier {
+ public:
+  void wait(int members) {
+    if (members == 1) return;
+    const uint32_t round = round_.load(std::memory_order_relaxed);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
+      arrived_.store(0, std::memory_order_relaxed);
+      round_.store(round + 1, std::memory_order_release);
+      return;
+    }
+    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+      if (spins > 2000) sched_yield();
+#if defined(__SSE__)
+      else _mm_pause();
+#endif
+    }
+  }
+
+ private:
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<uint32_t> round_{0};
+};
+
+// Calls work(thread, threads) on at most `threads` threads; OpenMP may give fewer.
+template <class Work>
+void parallel(int threads, Work work) {
+#if defined(_OPENMP)
+  if (threads > 1 && !omp_in_parallel()) {
+#pragma omp parallel num_threads(threads)
+    {
+      FlushDenormals flush;
+      work(omp_get_thread_num(), omp_get_num_threads());
+    }
+    return;
+  }
+#else
+  (void)threads;
+#endif
+  FlushDenormals flush;
+  work(0, 1);
+}
+
+}  // namespace unrolled

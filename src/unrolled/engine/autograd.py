@@ -1,0 +1,161 @@
+"""The native engine as operations of torch, with the signature of the reference engine.
+
+`unrolled::unroll` and its backward are registered with torch.library, so that torch.compile and torch.export see one
+operation each. Programs travel as their JSON text. There is no second derivative: the reference engine has one.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unrolled.engine import native
+from unrolled.engine.compiled import CompiledCell
+from unrolled.engine.reference import State
+from unrolled.engine.rows import Extent, rows_of
+from unrolled.equations import Program
+
+
+def unroll(
+    program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
+) -> tuple[Tensor, State]:
+    """As `reference.unroll`, for float32 on the CPU."""
+    given = [parameters[p.name] for p in program.parameters]
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
+    if keep or torch.compiler.is_compiling():
+        outputs, *final, _ = _unroll(_text(program), x, list(state), given, lengths, keep)
+    else:
+        outputs, final, _ = _forward(program, x, state, given, lengths, keep=False)
+    return outputs, tuple(final)
+
+
+def _forward(
+    program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], lengths: Tensor | None, keep: bool
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    cell = _cell(program, x, state, given)
+    rows = rows_of(x.shape[0], x.shape[1], lengths)
+    return native.forward(cell, _named(program, given), rows, x, state, keep)
+
+
+@torch.library.custom_op("unrolled::unroll", mutates_args=())
+def _unroll(
+    program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool
+) -> list[Tensor]:
+    """[outputs, *final states, trace for the backward pass]."""
+    outputs, final, trace = _forward(_program(program), x, state, parameters, lengths, keep)
+    return [outputs, *final, trace]
+
+
+@torch.library.custom_op("unrolled::unroll_backward", mutates_args=())
+def _unroll_backward(
+    program: str,
+    x: Tensor,
+    state: list[Tensor],
+    parameters: list[Tensor],
+    lengths: Tensor | None,
+    trace: Tensor,
+    d_outputs: Tensor,
+    d_final: list[Tensor],
+    of_input: bool,
+) -> list[Tensor]:
+    """[gradient of x, empty unless `of_input`, *of the states, *of the parameters]."""
+    traced = _program(program)
+    cell = _cell(traced, x, state, parameters)
+    rows = rows_of(x.shape[0], x.shape[1], lengths)
+    named = _named(traced, parameters)
+    d_x, d_state, found = native.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
+    return [d_x, *d_state, *(found[p.name] for p in traced.parameters)]
+
+
+@_unroll.register_fake
+def _unroll_shapes(
+    program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool
+) -> list[Tensor]:
+    outputs = x.new_empty(x.shape[0], x.shape[1], state[0].shape[1])
+    trace = 0
+    if keep:
+        cell = _cell(_program(program), x, state, parameters)
+        trace = native.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
+    return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]
+
+
+@_unroll_backward.register_fake
+def _unroll_backward_shapes(
+    program: str,
+    x: Tensor,
+    state: list[Tensor],
+    parameters: list[Tensor],
+    lengths: Tensor | None,
+    trace: Tensor,
+    d_outputs: Tensor,
+    d_final: list[Tensor],
+    of_input: bool,
+) -> list[Tensor]:
+    return [x.new_empty(x.shape if of_input else (0,)), *(t.new_empty(t.shape) for t in (*state, *parameters))]
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    program, x, state, parameters, lengths, keep = inputs
+    ctx.program, ctx.states, ctx.keep = program, len(state), keep
+    ctx.save_for_backward(x, *state, *parameters, output[-1], *([] if lengths is None else [lengths]))
+
+
+def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> Any:
+    x, *rest = ctx.saved_tensors
+    count = len(_program(ctx.program).parameters)
+    state, parameters = rest[: ctx.states], rest[ctx.states : ctx.states + count]
+    trace, *lengths = rest[ctx.states + count :]
+    d_outputs, *d_final = gradients[:-1]
+    if d_outputs is None:
+        d_outputs = x.new_zeros(x.shape[0], x.shape[1], state[0].shape[1])
+    d_final = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
+    of_input = ctx.needs_input_grad[1]
+    d_x, *others = _unroll_backward(
+        ctx.program, x, state, parameters, lengths[0] if lengths else None, trace, d_outputs, d_final, of_input
+    )
+    return None, d_x if of_input else None, others[: ctx.states], others[ctx.states :], None, None
+
+
+_unroll.register_autograd(_backward, setup_context=_save)
+
+
+def _named(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
+
+
+def _cell(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor]) -> CompiledCell:
+    """The plans of a Program at the sizes that the shapes show."""
+    sizes = {program.inputs[0].shape[0]: int(x.shape[2])}
+    sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
+    for parameter, value in zip(program.parameters, given, strict=True):
+        for dimension, size in zip(parameter.shape, value.shape, strict=True):
+            if dimension.isidentifier():
+                sizes.setdefault(dimension, int(size))
+    return _compiled(_text(program), tuple(sizes.items()))
+
+
+@functools.lru_cache(maxsize=128)
+def _compiled(program: str, sizes: tuple[tuple[str, int], ...]) -> CompiledCell:
+    return CompiledCell(_program(program), dict(sizes))
+
+
+_texts: dict[int, tuple[Program, str]] = {}
+
+
+def _text(program: Program) -> str:
+    """The JSON text of a Program, worked out once for each object."""
+    found = _texts.get(id(program))
+    if found is None or found[0] is not program:
+        if len(_texts) > 256:  # cells made in a loop
+            _texts.clear()
+        found = _texts[id(program)] = (program, program.to_json())
+    return found[1]
+
+
+@functools.lru_cache(maxsize=128)
+def _program(text: str) -> Program:
+    program = Program.from_json(text)
+    _texts[id(program)] = (program, text)
+    return program

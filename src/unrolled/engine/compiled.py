@@ -1,0 +1,225 @@
+"""A Program as four plans: what comes before the time loop and the loop itself, each forward and backward.
+
+Here it is decided what the backward pass finds in memory: results of products and of the expensive functions are kept,
+sums and element-wise products of kept values are computed again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+
+from unrolled.engine.draft import Draft
+from unrolled.engine.library import NativeError
+from unrolled.engine.plan import PARAMETER, SUM, Memory, Plan
+from unrolled.engine.schedule import in_place
+from unrolled.equations import Instruction, Program
+from unrolled.equations.derive import Derivative, OuterProduct, derive
+from unrolled.equations.hoist import hoist
+from unrolled.equations.program import Shape
+
+STEP, PREVIOUS, NEXT, GRADIENT_READ, GRADIENT_WRITTEN = (Memory(table=table) for table in range(5))
+_CHEAP = {"add", "sub", "mul", "neg", "relu", "abs", "maximum", "minimum", "sign"}
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward plan; `states` are the arrays of the new states, `outputs` that of the outputs where states turn.
+
+    `in_place` says which kept value takes the memory of which carried one.
+    """
+
+    plan: Plan
+    states: tuple[str, ...] = ()
+    outputs: str = ""
+    in_place: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A backward plan and the arrays of its results: `gradients` have the rows of the steps (those of states turn),
+    `sums` one row per thread; the outer products name arrays of this plan or of the forward one."""
+
+    plan: Plan
+    gradients: dict[str, str]
+    sums: dict[str, str]
+    outer_products: tuple[OuterProduct, ...]
+
+
+def gradient_from_later(state: str) -> str:
+    """The array that brings the gradient of a state from the step after."""
+    return f"d_{state} from t+1"
+
+
+def gradient_from_loop(carried: str) -> str:
+    """The array that brings the gradient of a carried value from the loop."""
+    return f"d_{carried} from the loop"
+
+
+class CompiledCell:
+    """The plans of a Program at given sizes, each made when first asked for."""
+
+    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+        self.program = program
+        self.hoisted = hoist(program)
+        shapes = self.hoisted.shapes
+        self.widths = {d: program.size(d, dict(sizes)) for shape in shapes.values() for d in shape}
+        if min(self.widths.values()) < 1:
+            raise NativeError(f"cell {program.name}: no vector may be empty, but the sizes are {dict(sizes)}.")
+        (input_,) = program.inputs
+        self.input = input_.name
+        self.input_width = self.widths[input_.shape[0]]
+        self.states = tuple(s.name for s in program.states)
+        self._vectors = [p.name for p in program.parameters if len(p.shape) == 1]
+        self._parameters = dict.fromkeys(self._vectors, PARAMETER)
+        self.forward = cache(self._forward)
+        self.forward_before = cache(self._forward_before)
+        self.backward_before = cache(self._backward_before)
+
+    def width(self, value: str) -> int:
+        """The length of a value of the step."""
+        return self.widths[self.hoisted.shapes[value][0]]
+
+    @cached_property
+    def _derivative(self) -> Derivative:
+        seeds = [(self.program.outputs[0], "d_output")]
+        seeds += [(o, gradient_from_later(s)) for o, s in zip(self.program.outputs, self.states, strict=True)]
+        wanted = [*self.states, *self.hoisted.carried, *self._vectors]
+        return derive(self.hoisted.inside, self.hoisted.shapes, seeds, wanted)
+
+    def _derivative_before(self, of_input: bool) -> Derivative:
+        wanted = [*self._vectors, *([self.input] if of_input else [])]
+        seeds = [(c, gradient_from_loop(c)) for c in self.hoisted.carried if c in self._derivative.gradients]
+        return derive(self.hoisted.before, self.hoisted.shapes, seeds, wanted)
+
+    @cached_property
+    def kept(self) -> tuple[str, ...]:
+        """What the loop leaves in memory for the backward pass, besides the states."""
+        return kept(self.hoisted.inside, self._derivative.reads(), set(self.program.outputs))
+
+    @cached_property
+    def kept_before(self) -> tuple[str, ...]:
+        """What the part before the loop leaves in memory for the backward pass, besides the carried values."""
+        return kept(self.hoisted.before, self._derivative_before(True).reads(), set(self.hoisted.carried))
+
+    def _forward_before(self, keep: bool) -> Forward:
+        seen = [*self.hoisted.carried, *(self.kept_before if keep else ())]
+        memory = {**self._parameters, self.input: STEP, **dict.fromkeys(seen, STEP)}
+        return Forward(Draft("before", self.hoisted.before, self.hoisted.shapes, memory).plan(self.widths, 1, True))
+
+    def _outside(self) -> dict[str, Memory]:
+        """Where the loop finds what it does not compute."""
+        return {
+            **self._parameters,
+            **dict.fromkeys(self.states, PREVIOUS),
+            **dict.fromkeys(self.hoisted.carried, STEP),
+        }
+
+    def _forward(self, keep: bool) -> Forward:
+        draft = Draft("loop", self.hoisted.inside, self.hoisted.shapes, self._outside())
+        states: list[str] = []
+        for state, output in zip(self.program.states, self.program.outputs, strict=True):
+            states.append(draft.see(output, NEXT, state.shape, taken=states))
+        outputs = "" if keep else draft.see(states[0], STEP, self.program.states[0].shape)
+        for name in self.kept if keep else ():
+            draft.memory.setdefault(name, STEP)
+        plan = draft.plan(self.widths, 3, False)
+        return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep else {})
+
+    def _in_place(self, plan: Plan) -> dict[str, str]:
+        """Carried values that the backward pass does not read make room for kept ones."""
+        shapes = self.hoisted.shapes
+        dying = [c for c in self.hoisted.carried if c not in self.carried_read]
+        taken: dict[str, str] = {}
+        for shape in {shapes[c] for c in dying}:
+            born = [k for k in self.kept if shapes[k] == shape]
+            taken.update(in_place(plan.stages, [c for c in dying if shapes[c] == shape], born))
+        return taken
+
+    @cached_property
+    def carried_read(self) -> set[str]:
+        """The carried values that the backward pass reads."""
+        backwards = (self.backward, self.backward_before(True))
+        read = {name for b in backwards for name in (*b.plan.memory, *(t.vector for t in b.outer_products))}
+        return read.intersection(self.hoisted.carried)
+
+    @cached_property
+    def backward(self) -> Backward:
+        """The loop backwards."""
+        derivative = self._derivative
+        outside = {**self._outside(), **dict.fromkeys(self.kept, STEP), "d_output": STEP}
+        computed = {i.name for i in self.hoisted.inside}
+        outside.update({o: NEXT for o in self.program.outputs if o in computed})
+        outside.update({gradient_from_later(s): GRADIENT_READ for s in self.states})
+        draft = _draft("loop backwards", self.hoisted.inside, derivative, self.hoisted.shapes, outside)
+        gradients: dict[str, str] = {}
+        for state in self.program.states:
+            gradient = derivative.gradients.get(state.name, 0.0)
+            taken = list(gradients.values())
+            gradients[state.name] = draft.see(gradient, GRADIENT_WRITTEN, state.shape, taken)
+        for name in self.hoisted.carried:
+            if name in derivative.gradients:
+                gradients[name] = draft.see(derivative.gradients[name], STEP, self.hoisted.shapes[name])
+        return self._finish(draft, derivative, gradients, 5, independent=False)
+
+    def _backward_before(self, of_input: bool) -> Backward:
+        derivative = self._derivative_before(of_input)
+        seen = [self.input, *self.hoisted.carried, *self.kept_before]
+        seen += [gradient_from_loop(c) for c in self.hoisted.carried if c in self._derivative.gradients]
+        outside = {**self._parameters, **dict.fromkeys(seen, STEP)}
+        draft = _draft("before backwards", self.hoisted.before, derivative, self.hoisted.shapes, outside)
+        gradients: dict[str, str] = {}
+        if of_input:
+            shape = self.program.inputs[0].shape
+            gradients[self.input] = draft.see(derivative.gradients.get(self.input, 0.0), STEP, shape)
+        return self._finish(draft, derivative, gradients, 1, independent=True)
+
+    def _finish(
+        self, draft: Draft, derivative: Derivative, gradients: dict[str, str], tables: int, independent: bool
+    ) -> Backward:
+        shapes = {**draft.shapes, **derivative.shapes}
+        sums = {
+            p: draft.append("accumulate", derivative.gradients[p], SUM, shapes[p])
+            for p in self._vectors
+            if p in derivative.gradients
+        }
+        outer_products = []
+        for term in derivative.outer_products:
+            if term.vector in self._parameters:
+                raise NativeError(f"cell {self.program.name}: the product of {term.matrix} with a parameter.")
+            rows, columns = self.hoisted.shapes[term.matrix]
+            gradient = draft.see(term.gradient, STEP, (rows,))
+            recomputed = term.vector in {i.name for i in draft.instructions}
+            vector = draft.see(term.vector, STEP, (columns,)) if recomputed else term.vector
+            outer_products.append(OuterProduct(term.matrix, gradient, vector))
+        return Backward(draft.plan(self.widths, tables, independent), gradients, sums, tuple(outer_products))
+
+
+def kept(step: Sequence[Instruction], read: set[str], available: set[str]) -> tuple[str, ...]:
+    """The values of `step` to keep so that all that is `read` can be had; `available` ones are in memory anyway."""
+    again = {i.name for i in recomputed(step, read, available)}
+    needed = read | {a for i in step if i.name in again for a in i.args if isinstance(a, str)}
+    return tuple(i.name for i in step if i.name in needed - again - available)
+
+
+def recomputed(step: Sequence[Instruction], read: set[str], available: set[str]) -> tuple[Instruction, ...]:
+    """The instructions of `step` that the backward pass runs again to have what it reads."""
+    products = {i.name for i in step if i.op == "matmul"}
+    needed = set(read)
+    again = []
+    for instruction in reversed(step):
+        cheap = instruction.op in _CHEAP and products.isdisjoint(instruction.args)
+        if instruction.name in needed and instruction.name not in available and cheap:
+            again.append(instruction)
+            needed.update(a for a in instruction.args if isinstance(a, str))
+    return tuple(reversed(again))
+
+
+def _draft(
+    label: str,
+    step: Sequence[Instruction],
+    derivative: Derivative,
+    shapes: Mapping[str, Shape],
+    outside: Mapping[str, Memory],
+) -> Draft:
+    again = recomputed(step, derivative.reads(), set(outside))
+    return Draft(label, [*again, *derivative.instructions], {**shapes, **derivative.shapes}, outside)

@@ -1,0 +1,142 @@
+"""The native library through ctypes: finding it, its structures, its errors. Its header: native/include/unrolled.h."""
+
+import ctypes
+import functools
+import os
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+from unrolled.errors import UnrolledError
+
+ABI = 2
+BLOCK = 16
+MESSAGE = 256
+COPY, ACCUMULATE = 0, 17
+ROWS, BROADCAST, PER_THREAD = 0, 1, 2
+
+
+class NativeError(UnrolledError):
+    """The native engine cannot do this, or refused what it was given."""
+
+
+class Array(Structure):
+    """`unrolled_array` of the header."""
+
+    _fields_ = [("addressing", c_int32), ("table", c_int32), ("width", c_int64), ("stride", c_int64)]
+
+
+class Instruction(Structure):
+    """`unrolled_instruction` of the header."""
+
+    _fields_ = [(name, c_int32) for name in ("opcode", "destination", "a", "b")]
+
+
+class Product(Structure):
+    """`unrolled_product` of the header."""
+
+    _fields_ = [(name, c_int32) for name in ("matrix", "vector", "destination", "accumulate")]
+
+
+class Stage(Structure):
+    """`unrolled_stage` of the header."""
+
+    _fields_ = [
+        ("units", c_int64),
+        *((name, c_int32) for name in ("first_product", "products", "first_instruction", "instructions")),
+    ]
+
+
+class PlanDescription(Structure):
+    """`unrolled_plan_description` of the header."""
+
+    _fields_ = [
+        *(
+            (name, c_int32)
+            for name in ("arrays", "matrices", "registers", "products", "instructions", "stages", "tables")
+        ),
+        ("independent", c_int32),
+        ("array", POINTER(Array)),
+        ("product", POINTER(Product)),
+        ("instruction", POINTER(Instruction)),
+        ("stage", POINTER(Stage)),
+        ("matrix_rows", POINTER(c_int64)),
+        ("matrix_columns", POINTER(c_int64)),
+    ]
+
+
+class RunArguments(Structure):
+    """`unrolled_run_arguments` of the header."""
+
+    _fields_ = [
+        ("steps", c_int64),
+        ("active", c_void_p),
+        ("offsets", c_void_p),
+        ("array", c_void_p),
+        ("array_rows", c_void_p),
+        ("matrix", c_void_p),
+        ("threads", c_int32),
+    ]
+
+
+def candidates() -> list[Path]:
+    """Where the library may be: named by UNROLLED_NATIVE_LIBRARY, beside this file, or in a checkout's build folder."""
+    named = os.environ.get("UNROLLED_NATIVE_LIBRARY")
+    here = Path(__file__).resolve().parent
+    found = [Path(named)] if named else []
+    return [*found, here / "libunrolled.so", here.parents[2] / "build" / "native" / "libunrolled.so"]
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The loaded library. Raises NativeError with the reason where there is none."""
+    path = next((path for path in candidates() if path.is_file()), None)
+    if path is None:
+        raise NativeError("the native engine is not built; with a C++ compiler and cmake, install again: pip install .")
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeError(f"the native engine at {path} does not load ({error}); build it again.") from error
+    loaded.unrolled_instruction_set.restype = c_char_p
+    if loaded.unrolled_abi() != ABI:
+        raise NativeError(f"the native engine at {path} is of another version; build it again.")
+    loaded.unrolled_packed_size.restype = c_int64
+    loaded.unrolled_packed_size.argtypes = [c_int64, c_int64]
+    loaded.unrolled_fingerprint.restype = c_uint64
+    loaded.unrolled_fingerprint.argtypes = [c_void_p, c_int64]
+    loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_char_p]
+    outer: list[Any] = [
+        *(c_int32, POINTER(c_void_p), POINTER(c_int64), c_void_p, *[c_int64] * 4),
+        *(POINTER(c_void_p), POINTER(c_int64), c_int32, c_char_p),
+    ]
+    loaded.unrolled_outer.argtypes = outer
+    loaded.unrolled_plan_create.argtypes = [POINTER(PlanDescription), POINTER(c_void_p), c_char_p]
+    loaded.unrolled_plan_destroy.argtypes = [c_void_p]
+    loaded.unrolled_plan_destroy.restype = None
+    loaded.unrolled_plan_run.argtypes = [c_void_p, POINTER(RunArguments), c_char_p]
+    floats = POINTER(c_float)
+    loaded.unrolled_pointwise.argtypes = [c_int32, floats, floats, floats, c_int64, c_char_p]
+    return loaded
+
+
+def instruction_set() -> str:
+    """The instruction set the kernels were chosen for: baseline, avx2 or avx512."""
+    return str(library().unrolled_instruction_set().decode())
+
+
+def call(function: str, *arguments: object) -> None:
+    """Call a function of the library that returns a status. Raises NativeError with the library's message."""
+    message = ctypes.create_string_buffer(MESSAGE)
+    if getattr(library(), function)(*arguments, message) != 0:
+        raise NativeError(f"native engine, {function}: {message.value.decode(errors='replace')}.")
+
+
+def addresses(values: Sequence[int]) -> ctypes.Array[c_void_p]:
+    """A C array of pointers."""
+    return (c_void_p * len(values))(*values)
+
+
+def integers(values: Sequence[int]) -> ctypes.Array[c_int64]:
+    """A C array of 64-bit integers."""
+    return (c_int64 * len(values))(*values)

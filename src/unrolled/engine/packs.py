@@ -1,0 +1,88 @@
+"""Weights in the panel form that the native products read, and the memory that runs are given."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from unrolled.engine import library
+from unrolled.engine.compiled import CompiledCell
+from unrolled.engine.plan import Buffer, padded
+from unrolled.engine.workspace import slab
+
+Matrices = dict[tuple[str, bool], Buffer]
+
+
+def rows_memory(rows: int, width: int) -> Tensor:
+    """Uninitialised memory for an array of `rows` rows."""
+    return torch.empty(rows, padded(width))
+
+
+def padded_rows(values: Tensor) -> Tensor:
+    """`values` (rows, width) as contiguous memory whose rows the native engine can read; itself where it is already."""
+    width = values.shape[1]
+    if width == padded(width) and values.is_contiguous() and values.data_ptr() % 64 == 0:
+        return values
+    memory = rows_memory(values.shape[0], width)
+    memory[:, :width] = values
+    return memory
+
+
+def buffer(memory: Tensor) -> Buffer:
+    """The address and the rows of an array."""
+    return Buffer(memory.data_ptr(), memory.shape[0])
+
+
+class Packs:
+    """The packed matrices of one set of parameters, packed when first asked for."""
+
+    def __init__(self, cell: CompiledCell, parameters: Mapping[str, Tensor]) -> None:
+        self._cell = cell
+        self._parameters = {name: p.detach() for name, p in parameters.items()}
+        self._packed: dict[tuple[str, bool], Tensor] = {}
+
+    def __getitem__(self, wanted: Iterable[tuple[str, bool]]) -> Matrices:
+        for key in wanted:
+            if key not in self._packed:
+                self._packed[key] = self._pack(*key)
+        return {key: Buffer(self._packed[key].data_ptr()) for key in wanted}
+
+    def _pack(self, matrix: str, transposed: bool) -> Tensor:
+        part = columns_of(self._cell, matrix, self._parameters)
+        if transposed:
+            part = part.t()
+        size = library.library().unrolled_packed_size(*part.shape)
+        packed = slab(size)
+        library.call("unrolled_pack", part.data_ptr(), *part.shape, *part.stride(), packed.data_ptr())
+        return packed
+
+
+_CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some
+_cache: dict[tuple[int, ...], tuple[tuple[int, ...], Packs]] = {}
+
+
+def packs_of(cell: CompiledCell, parameters: Mapping[str, Tensor]) -> Packs:
+    """The packs of these parameters, kept from the last call if no weight has changed since.
+
+    A change is seen by torch's version counter; one that goes round it (through `.data` or numpy) by a fingerprint.
+    """
+    matrices = [p for p in parameters.values() if p.dim() == 2]
+    if any(p.is_inference() for p in matrices):  # they have no version counter
+        return Packs(cell, parameters)
+    key = (id(cell), *(p.data_ptr() for p in matrices))
+    fingerprint = library.library().unrolled_fingerprint
+    now = (*(p._version for p in matrices), *(fingerprint(p.data_ptr(), p.numel()) for p in matrices))
+    found = _cache.pop(key, None)
+    packs = found[1] if found is not None and found[0] == now else Packs(cell, parameters)
+    _cache[key] = (now, packs)
+    if len(_cache) > _CACHED:
+        del _cache[next(iter(_cache))]
+    return packs
+
+
+def columns_of(cell: CompiledCell, matrix: str, parameters: Mapping[str, Tensor]) -> Tensor:
+    """The view of a parameter (or of its gradient) that a matrix name of the hoisted program stands for."""
+    columns = cell.hoisted.columns[matrix]
+    first = sum(cell.program.size(d, cell.widths) for d in columns.before)
+    width = cell.widths[columns.shape[1]]
+    return parameters[columns.parameter][:, first : first + width]

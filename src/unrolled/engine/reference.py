@@ -1,0 +1,69 @@
+"""The definition of right: a Program run by torch, one step after the other, on any device and in any dtype.
+
+Every faster engine must equal this one, values and gradients (which here are torch's own autograd).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from unrolled.equations import OPS, Program
+
+State = tuple[Tensor, ...]
+
+
+def step(program: Program, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run one step: `values` holds every variable by name, vectors as (batch, size), matrices as (rows, columns).
+
+    Returns all values by name, the variables included.
+    """
+    known: dict[str, Tensor] = dict(values)
+    for instruction in program.instructions:
+        args = [known[a] if isinstance(a, str) else a for a in instruction.args]
+        if instruction.op == "matmul":
+            matrix, *vectors = (known[str(a)] for a in instruction.args)
+            if len(vectors) > 1:  # of which a parameter, as in W @ [x, b], is the same for every row of the batch
+                rows = max((vector.shape[:-1] for vector in vectors), key=len)
+                vectors = [torch.cat([vector.expand(*rows, -1) for vector in vectors], dim=-1)]
+            known[instruction.name] = vectors[0] @ matrix.T
+        else:
+            args = [a if isinstance(a, Tensor) else stacked_number(a, known) for a in args]
+            known[instruction.name] = OPS[instruction.op].value(torch, *args)
+    return known
+
+
+def stacked_number(number: object, known: Mapping[str, Tensor]) -> Tensor:
+    """A number as a 0-d tensor that broadcasts in the dtype and on the device of the step."""
+    like = next(iter(known.values()))
+    return torch.tensor(number, dtype=like.dtype, device=like.device)
+
+
+def unroll(
+    program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
+) -> tuple[Tensor, State]:
+    """Run the step over time with the same parameters at every step.
+
+    `x` is (batch, time, input), `state` one (batch, size) tensor per state, `lengths` (batch,) or None for full
+    rows. Returns outputs (batch, time, size of the first state) and the final state. Past a row's length outputs
+    are zero and the state stands still.
+    """
+    (input_,) = program.inputs
+    if lengths is not None:  # what stands past a row's end, be it NaN, must not reach a gradient either
+        past = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)
+        x = x.masked_fill(past.unsqueeze(-1), 0)
+    outputs = []
+    for t in range(x.shape[1]):
+        named = dict(zip((s.name for s in program.states), state, strict=True))
+        known = step(program, {input_.name: x[:, t], **named, **parameters})
+        new = tuple(known[name].expand_as(old) for name, old in zip(program.outputs, state, strict=True))
+        if lengths is None:
+            outputs.append(new[0])
+            state = new
+        else:
+            active = (lengths > t).unsqueeze(-1)
+            outputs.append(torch.where(active, new[0], torch.zeros_like(new[0])))
+            state = tuple(torch.where(active, n, old) for n, old in zip(new, state, strict=True))
+    if not outputs:
+        return x.new_zeros(x.shape[0], 0, state[0].shape[-1]), state
+    return torch.stack(outputs, dim=1), state

@@ -1,0 +1,87 @@
+"""The native engine equals the reference: every listed cell, odd sizes, ragged batches, values and gradients."""
+
+import pytest
+import torch
+from agreement import assert_native_agrees, random_case
+
+from unrolled.cells import CELLS
+from unrolled.engine import autograd
+
+SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_values_and_gradients(name, size):
+    batch, time, inputs, hidden = size
+    program = CELLS[name]
+    assert_native_agrees(program, random_case(program, batch, time, {"input": inputs, "hidden": hidden}))
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("lengths", [[3, 6, 0, 1, 6], [0, 0, 0, 0, 0], [1, 2, 3, 4, 5], [6, 6, 6, 6, 6]], ids=str)
+def test_ragged_batches(name, lengths):
+    program = CELLS[name]
+    case = random_case(program, 5, 6, {"input": 3, "hidden": 17})
+    assert_native_agrees(program, case, torch.tensor(lengths))
+
+
+@pytest.mark.parametrize(("batch", "time"), [(0, 3), (3, 0), (0, 0)])
+def test_empty_batches_and_no_time(batch, time):
+    assert_native_agrees(CELLS["lstm"], random_case(CELLS["lstm"], batch, time, {"input": 3, "hidden": 5}))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+@pytest.mark.parametrize("batch", [1, 30, 61])
+def test_any_number_of_threads(threads, batch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        program = CELLS["gru"]
+        case = random_case(program, batch, 5, {"input": 9, "hidden": 70})
+        assert_native_agrees(program, case, torch.arange(batch) % 6)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_runs_are_deterministic():
+    program = CELLS["lstm"]
+    parameters, x, state = random_case(program, 40, 12, {"input": 30, "hidden": 50})
+    leaves = [x, *state, *parameters.values()]
+
+    def once():
+        outputs, final = autograd.unroll(program, parameters, x, state)
+        return [outputs, *final, *torch.autograd.grad(outputs.sum() + sum(f.sum() for f in final), leaves)]
+
+    first = once()
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, once(), strict=True))
+
+
+def test_backward_twice_through_a_retained_graph():
+    program = CELLS["gru"]
+    parameters, x, state = random_case(program, 4, 5, {"input": 3, "hidden": 6})
+    loss = autograd.unroll(program, parameters, x, state)[0].square().sum()
+    first = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
+    second = torch.autograd.grad(loss, list(parameters.values()))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_changed_weight_is_noticed():
+    program = CELLS["vanilla"]
+    parameters, x, state = random_case(program, 2, 3, {"input": 3, "hidden": 6})
+    with torch.no_grad():
+        before, _ = autograd.unroll(program, parameters, x, state)
+        parameters["W_hh"].mul_(-1.0)
+        after, _ = autograd.unroll(program, parameters, x, state)
+    assert not torch.equal(before, after)
+
+
+def test_input_that_is_not_contiguous():
+    program = CELLS["gru"]
+    parameters, x, state = random_case(program, 4, 5, {"input": 3, "hidden": 6})
+    turned = x.detach().transpose(0, 1).contiguous().transpose(0, 1)
+    with torch.no_grad():
+        assert torch.equal(
+            autograd.unroll(program, parameters, turned, state)[0], autograd.unroll(program, parameters, x, state)[0]
+        )

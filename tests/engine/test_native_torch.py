@@ -1,0 +1,94 @@
+"""The native engine as an operation of torch: what torch itself checks, compilation, and what it refuses."""
+
+import pytest
+import torch
+from agreement import random_case
+
+from unrolled.cells import CELLS
+from unrolled.engine import autograd
+
+SIZES = {"input": 3, "hidden": 6}
+
+
+@pytest.fixture
+def case():
+    return random_case(CELLS["lstm"], 4, 5, SIZES)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([5, 2, 0, 3])], ids=["full", "ragged"])
+def test_torch_checks_the_operation(case, lengths):
+    parameters, x, state = case
+    arguments = (CELLS["lstm"].to_json(), x, list(state), list(parameters.values()), lengths, True)
+    torch.library.opcheck(
+        torch.ops.unrolled.unroll.default,
+        arguments,
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
+
+
+def test_compiled_without_a_graph_break(case):
+    parameters, x, state = case
+
+    def loss(x, *given):
+        outputs, final = autograd.unroll(CELLS["lstm"], dict(zip(parameters, given, strict=True)), x * 2.0, state)
+        return outputs.square().mean() + final[1].sum()
+
+    given = list(parameters.values())
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    plain = torch.autograd.grad(loss(x, *given), [x, *given])
+    fast = torch.autograd.grad(compiled(x, *given), [x, *given])
+    for a, b in zip(plain, fast, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_exported_program_holds_one_operation(case):
+    parameters, x, state = case
+    state = tuple(s.detach() for s in state)
+
+    class Layer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = torch.nn.ParameterDict(parameters)
+
+        def forward(self, x):
+            return autograd.unroll(CELLS["lstm"], dict(self.weights.items()), x, state)[0]
+
+    layer = Layer()
+    exported = torch.export.export(layer, (x.detach(),))
+    assert sum("unrolled.unroll" in str(node.target) for node in exported.graph.nodes) == 1
+    torch.testing.assert_close(exported.module()(x.detach()), layer(x))
+
+
+def test_no_second_derivative(case):
+    parameters, x, state = case
+    outputs, _ = autograd.unroll(CELLS["lstm"], parameters, x, state)
+    (first,) = torch.autograd.grad(outputs.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="unroll_backward"):
+        first.sum().backward()
+
+
+def test_weights_changed_before_the_backward_pass_are_an_error(case):
+    parameters, x, state = case
+    outputs, _ = autograd.unroll(CELLS["lstm"], parameters, x, state)
+    with torch.no_grad():
+        parameters["W_f"].add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        outputs.sum().backward()
+
+
+def test_memory_does_not_grow(case):
+    from unrolled.engine import workspace
+
+    parameters, x, state = case
+
+    def step(time: int) -> None:
+        outputs, _ = autograd.unroll(CELLS["lstm"], parameters, x[:, :time], state)
+        outputs.sum().backward()
+
+    def slabs(steps: int) -> int:
+        for count in range(steps):
+            step(1 + count % 5)
+        return len(workspace._POOL._slabs)
+
+    settled = slabs(20)
+    assert slabs(200) <= settled
