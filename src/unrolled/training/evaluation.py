@@ -1,0 +1,81 @@
+"""How well a model predicts a text it has not seen: one pass in parallel streams with carried state."""
+
+import math
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from unrolled.artifact import TextModel
+from unrolled.errors import UnrolledError
+from unrolled.models import LanguageModel
+from unrolled.text import Sources, prepare, validation_batches
+
+# Each stream starts without a past; that costs a little at its beginning, so a short text gets few streams.
+_STREAMS = 16
+_WINDOW = 128
+_SHORTEST_STREAM = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses of a text: `nats_per_token` (natural logarithm) and `bits_per_byte` of its UTF-8 form."""
+
+    tokens: int
+    bytes: int
+    nats_per_token: float
+    bits_per_byte: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats per token): as many equally likely tokens would be as surprising."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+
+
+def nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") -> float:
+    """The sum over all tokens of `ids` but the first of -ln p(token | those before it). `ids` is (tokens,)."""
+    streams = max(1, min(_STREAMS, len(ids) // _SHORTEST_STREAM))
+    was_training = model.training
+    model.eval()
+    total = 0.0
+    state = None
+    try:
+        with torch.inference_mode():
+            for batch in validation_batches(ids, streams, _WINDOW):
+                inputs, targets, lengths = (torch.from_numpy(a).to(device) for a in batch)
+                full = bool((lengths == inputs.shape[1]).all())
+                logits, state = model(inputs, state, None if full else lengths)
+                losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+                counted = torch.arange(inputs.shape[1], device=device) < lengths.unsqueeze(1)
+                total += float(losses.view_as(inputs)[counted].double().sum())
+    finally:
+        model.train(was_training)
+    return total
+
+
+def evaluate(text_model: TextModel, text: str, device: str = "cpu") -> Evaluation:
+    """Score `text`. Raises UnrolledError if it has fewer than two tokens."""
+    ids = text_model.tokenizer.encode(text)
+    if len(ids) < 2:
+        raise UnrolledError(f"the text has {len(ids)} tokens; at least 2 are needed to predict one from another.")
+    return scored(nats(text_model.model, ids, device), ids, text_model, len(text.encode()))
+
+
+def evaluate_files(text_model: TextModel, sources: Sources, device: str = "cpu") -> Evaluation:
+    """Score the text of files and folders, or of "-", standard input; it may be larger than memory.
+
+    Raises UnrolledError for what cannot be read, is not UTF-8, or has fewer than two tokens.
+    """
+    with TemporaryDirectory(prefix="unrolled-") as folder:
+        corpus = prepare(sources, folder, tokenizer=text_model.tokenizer, validation=0.0, fewest_tokens=2)
+        whole = corpus.train
+        return scored(nats(text_model.model, whole.ids, device), whole.ids, text_model, whole.bytes)
+
+
+def scored(total: float, ids: NDArray[np.integer], text_model: TextModel, text_bytes: int) -> Evaluation:
+    """The losses of a text of `text_bytes` bytes whose tokens after the first cost `total` nats together."""
+    predicted = text_bytes - len(text_model.tokenizer.token_bytes(int(ids[0])))
+    return Evaluation(len(ids) - 1, predicted, total / (len(ids) - 1), total / math.log(2) / max(1, predicted))

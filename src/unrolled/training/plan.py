@@ -1,0 +1,106 @@
+"""The plan of a training run: every choice, made once at the start and saved with the run.
+
+All that happens later is a function of the plan, the text and the step number, never of the clock: that is what
+makes resuming exact.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from unrolled.equations import Program
+from unrolled.errors import UnrolledError
+from unrolled.models import LanguageModel
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes, schedule and seed of a run; `cell` is the cell's Program as JSON.
+
+    A step trains on `batch` rows of `window` tokens. The rate warms up linearly over `warmup` steps to
+    `learning_rate` and decays with a cosine to a hundredth of it at step `steps`.
+    """
+
+    cell: str
+    vocabulary: int
+    embedding: int
+    hidden: int
+    layers: int
+    dropout: float
+    batch: int
+    window: int
+    steps: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    clip: float
+    validate_every: int
+    validation_tokens: int
+    save_every: int
+    seed: int
+
+    @property
+    def program(self) -> Program:
+        """The cell's equations."""
+        return Program.from_json(self.cell)
+
+    def model(self) -> LanguageModel:
+        """A fresh model of these sizes; call after seeding torch."""
+        return LanguageModel(
+            self.program, self.vocabulary, self.embedding, self.hidden, layers=self.layers, dropout=self.dropout
+        )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of step number `step`, from 0: linear warm-up, then cosine (Loshchilov & Hutter 2017)."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "Plan":
+        """The plan that `to_json` wrote."""
+        return Plan(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user decides; None leaves a choice to the planner.
+
+    `minutes` is the main dial and stands for `steps`, which it becomes once at the start.
+    """
+
+    minutes: float | None = None
+    steps: int | None = None
+    hidden: int | None = None
+    layers: int | None = None
+    embedding: int | None = None
+    batch: int | None = None
+    window: int | None = None
+    learning_rate: float | None = None
+    dropout: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "hidden", "layers", "embedding", "batch", "window"):
+            self._check(name, lambda value: isinstance(value, int) and value >= 1, "a whole number of at least 1")
+        self._check("minutes", lambda value: 0 < value < math.inf, "a number above 0")
+        self._check("learning_rate", lambda value: 0 < value < math.inf, "a number above 0")
+        self._check("dropout", lambda value: 0 <= value < 1, "a probability of at least 0 and below 1")
+        self._check("seed", lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
+        if self.minutes is not None and self.steps is not None:
+            raise UnrolledError("minutes and steps both say how long to train; give one of them.")
+
+    def _check(self, name: str, good: Any, expected: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not good(value):
+            raise UnrolledError(f"{name.replace('_', ' ')} must be {expected}, not {value}.")
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings that the user decided, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}

@@ -1,0 +1,53 @@
+"""The figures of `evaluate` against the same computed token by token."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from unrolled import UnrolledError, evaluate, load
+from unrolled.training import evaluate_files
+
+
+def nats_one_by_one(path: Path, text: str) -> tuple[float, int]:
+    loaded = load(path)
+    ids = loaded.tokenizer.encode(text)
+    total, state = 0.0, None
+    with torch.no_grad():
+        for token, following in pairwise(ids):
+            logits, state = loaded.model(torch.tensor([[token]]), state)
+            total -= float(torch.log_softmax(logits[0, 0].double(), 0)[following])
+    return total, len(ids) - 1
+
+
+def test_one_stream_equals_the_sum_token_by_token(model_file: Path) -> None:
+    text = "The network reads one character.\r\n字 🙂 unseen: ꙮ"
+    total, tokens = nats_one_by_one(model_file, text)
+    found = evaluate(load(model_file), text)
+    assert found.tokens == tokens
+    assert found.bytes == len(text.encode()) - 1
+    # float32 logits, summed in batches instead of one at a time
+    assert found.nats_per_token == pytest.approx(total / tokens, rel=1e-5)
+    assert found.bits_per_byte == pytest.approx(total / math.log(2) / found.bytes, rel=1e-5)
+    assert found.perplexity == pytest.approx(math.exp(total / tokens), rel=1e-4)
+
+
+def test_files_and_text_give_the_same_figures(model_file: Path, tmp_path: Path) -> None:
+    text = "a state that is carried\n" * 300
+    (tmp_path / "t.txt").write_text(text)
+    assert evaluate_files(load(model_file), tmp_path / "t.txt") == evaluate(load(model_file), text)
+
+
+def test_evaluation_leaves_the_training_mode(model_file: Path) -> None:
+    loaded = load(model_file)
+    loaded.model.train()
+    evaluate(loaded, "some text")
+    assert loaded.model.training
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_too_little_text_is_a_clear_error(model_file: Path, text: str) -> None:
+    with pytest.raises(UnrolledError, match=f"the text has {len(text)} tokens; at least 2"):
+        evaluate(load(model_file), text)

@@ -1,0 +1,140 @@
+"""The training loop in this process: what it yields, what it keeps, and how it survives a broken weight."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from unrolled import UnrolledError, cells, load
+from unrolled.text import prepare
+from unrolled.training import (
+    Finished,
+    Planned,
+    Progress,
+    Recovered,
+    Settings,
+    Stopped,
+    Validated,
+    evaluate_files,
+    train,
+)
+from unrolled.training.loop import Run, run_loop
+from unrolled.training.planner import make_plan
+from unrolled.training.processes import Processes
+
+SMALL = Settings(steps=30, hidden=16, layers=1, batch=4, window=16)
+
+
+def never() -> bool:
+    return False
+
+
+def make_run(text_file: Path, folder: Path, settings: Settings = SMALL) -> Run:
+    corpus = prepare(text_file, folder / "corpus")
+    plan = make_plan(corpus, cells.gru, settings, lambda plan: 0.1)
+    output, checkpoint = folder / "m.safetensors", folder / "checkpoint.safetensors"
+    return Run(plan, corpus, output, checkpoint, Processes("cpu"))
+
+
+def test_a_run_plans_progresses_validates_and_finishes_with_the_best_model(text_file: Path, tmp_path: Path) -> None:
+    events = list(train(text_file, tmp_path / "m.safetensors", settings=SMALL))
+    assert isinstance(events[0], Planned) and isinstance(events[-1], Finished)
+    assert events[-1].step == 30
+    validated = [event for event in events if isinstance(event, Validated)]
+    best = min(validated, key=lambda event: event.nats_per_token)
+    assert load(tmp_path / "m.safetensors").notes["step"] == best.step
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert progress[-1].nats_per_token < progress[0].nats_per_token
+    assert progress[-1].step == 30 and progress[-1].seconds_left == 0
+
+
+def test_the_final_figure_is_that_of_the_model_file_on_the_validation_text(text_file: Path, tmp_path: Path) -> None:
+    *_, last = train(text_file, tmp_path / "m.safetensors", settings=SMALL)
+    assert isinstance(last, Finished) and last.nats_per_token is not None and last.bits_per_byte is not None
+    text = text_file.read_bytes().decode()
+    held_out = tmp_path / "held out.txt"
+    held_out.write_bytes(text[int(0.9 * len(text)) :].encode())
+    again = evaluate_files(load(tmp_path / "m.safetensors"), str(held_out))
+    # float32 products may round differently where tensors lie differently in memory
+    assert again.nats_per_token == pytest.approx(last.nats_per_token, rel=1e-6)
+    assert again.bits_per_byte == pytest.approx(last.bits_per_byte, rel=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_takes_the_run_back_at_half_the_rate(text_file: Path, tmp_path: Path) -> None:
+    run = make_run(text_file, tmp_path)
+    events = []
+    for event in run_loop(run, never):
+        events.append(event)
+        if isinstance(event, Validated) and event.step == 6 and run.scale == 1.0:
+            with torch.no_grad():  # as a flipped bit in memory would
+                run.model.readout.weight[0, 0] = math.nan
+    recovered = [event for event in events if isinstance(event, Recovered)]
+    assert [(event.step, event.back_to, event.learning_rate_scale) for event in recovered] == [(6, 3, 0.5)]
+    assert isinstance(events[-1], Finished)
+    assert all(torch.isfinite(parameter).all() for parameter in load(run.output).model.parameters())
+
+
+def test_a_run_that_never_gets_finite_ends_with_advice(text_file: Path, tmp_path: Path) -> None:
+    run = make_run(text_file, tmp_path, replace(SMALL, learning_rate=1e36))
+    with pytest.raises(UnrolledError, match=r"the loss is not finite at step \d+.*Lower --lr"):
+        list(run_loop(run, never))
+
+
+def test_a_stopped_run_is_saved_at_its_step(text_file: Path, tmp_path: Path) -> None:
+    run = make_run(text_file, tmp_path)
+    events = list(run_loop(run, lambda: run.step >= 7))
+    assert isinstance(events[-1], Stopped) and events[-1].step == 7
+    assert run.checkpoint.exists()
+
+
+def test_resuming_a_finished_run_changes_nothing(text_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    list(train(text_file, path, settings=SMALL))
+    before = path.read_bytes()
+    *_, last = train([], path, resume=True)
+    assert isinstance(last, Finished)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_a_clear_error(text_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    list(train(text_file, path, settings=SMALL))
+    checkpoint = tmp_path / "m.run" / "checkpoint.safetensors"
+    content = bytearray(checkpoint.read_bytes())
+    content[-100] ^= 1
+    checkpoint.write_bytes(content)
+    with pytest.raises(UnrolledError, match=r"the checkpoint .* is damaged"):
+        list(train([], path, resume=True))
+
+
+def test_a_changed_text_in_the_run_folder_is_refused(text_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    list(train(text_file, path, settings=SMALL))
+    mark = tmp_path / "m.run" / "corpus" / "corpus.json"
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"fingerprint": "0" * 64}))
+    with pytest.raises(UnrolledError, match="is not the one this run was trained on"):
+        list(train([], path, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("sources", "output", "resume", "message"),
+    [
+        ([], "m.safetensors", False, "there is no text to train on"),
+        ([], "m.safetensors", True, "there is no run to resume"),
+        (["x"], "m.bin", False, r"must end in .safetensors, .* try m.safetensors"),
+        (["x"], "nowhere/m.safetensors", False, "does not exist; make it first"),
+    ],
+)
+def test_a_call_that_cannot_start_says_why(
+    sources: list[str], output: str, resume: bool, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnrolledError, match=message):
+        list(train(sources, tmp_path / output, resume=resume))
+
+
+def test_a_device_that_is_not_there_is_a_clear_error(text_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnrolledError, match="cannot use the device"):
+        list(train(text_file, tmp_path / "m.safetensors", device="nonsense"))

@@ -1,0 +1,93 @@
+"""From settings and a budget to a plan: what grows with minutes, what the user decides, and the schedule."""
+
+from dataclasses import replace
+from pydoc_data.topics import topics
+
+import pytest
+
+from unrolled import UnrolledError, cells
+from unrolled.text import Corpus, prepare
+from unrolled.training.plan import Plan, Settings
+from unrolled.training.planner import make_plan
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "python.txt").write_text("".join(topics.values()))
+    return prepare(folder / "python.txt", folder / "corpus")
+
+
+def seconds(plan: Plan) -> float:
+    """A machine that does 10^10 multiplications a second."""
+    return 3 * plan.batch * plan.window * plan.layers * 8 * plan.hidden**2 / 1e10
+
+
+def planned(corpus: Corpus, **settings: object) -> Plan:
+    return make_plan(corpus, cells.lstm, Settings(**settings), seconds)  # type: ignore[arg-type]
+
+
+def test_more_minutes_never_give_a_smaller_model_or_less_training(corpus: Corpus) -> None:
+    plans = [planned(corpus, minutes=minutes) for minutes in (0.05, 0.5, 5, 500)]
+    sizes = [plan.hidden * plan.layers for plan in plans]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+    dropouts = [plan.dropout for plan in plans]
+    assert dropouts == sorted(dropouts)
+
+
+def test_minutes_become_steps_that_fit_the_budget(corpus: Corpus) -> None:
+    plan = planned(corpus, minutes=2, hidden=64, layers=1)
+    assert 0.6 * 120 < plan.steps * seconds(plan) <= 120
+
+
+def test_what_the_user_decides_is_kept(corpus: Corpus) -> None:
+    wanted = {"hidden": 48, "layers": 3, "embedding": 20, "batch": 5, "window": 11, "dropout": 0.33, "seed": 9}
+    plan = planned(corpus, minutes=1, learning_rate=0.002, **wanted)
+    assert {name: getattr(plan, name) for name in wanted} == wanted
+    assert plan.learning_rate == 0.002
+    assert planned(corpus, steps=77).steps == 77
+
+
+def test_steps_need_no_clock(corpus: Corpus) -> None:
+    def no_clock(plan: Plan) -> float:
+        raise AssertionError("measured")
+
+    assert make_plan(corpus, cells.lstm, Settings(steps=10), no_clock) == make_plan(
+        corpus, cells.lstm, Settings(steps=10), no_clock
+    )
+
+
+def test_a_batch_is_shared_evenly_by_processes(corpus: Corpus) -> None:
+    assert make_plan(corpus, cells.lstm, Settings(steps=1), seconds, processes=3).batch % 3 == 0
+
+
+def test_the_rate_warms_up_to_its_peak_and_decays_to_a_hundredth(corpus: Corpus) -> None:
+    plan = replace(planned(corpus, steps=1000), learning_rate=1.0, warmup=10)
+    assert plan.rate(0) == pytest.approx(0.1)
+    assert plan.rate(10) == pytest.approx(1.0)
+    assert plan.rate(505) == pytest.approx(0.505)
+    assert plan.rate(1000) == pytest.approx(0.01)
+    rates = [plan.rate(step) for step in range(10, 1001)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_plan_survives_json(corpus: Corpus) -> None:
+    plan = planned(corpus, steps=3)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"minutes": 0}, "minutes must be a number above 0, not 0"),
+        ({"minutes": float("nan")}, "minutes must be a number above 0, not nan"),
+        ({"minutes": 1, "steps": 1}, "give one of them"),
+        ({"hidden": 0}, "hidden must be a whole number of at least 1, not 0"),
+        ({"dropout": 1.0}, "dropout must be a probability of at least 0 and below 1, not 1.0"),
+        ({"learning_rate": -1}, "learning rate must be a number above 0, not -1"),
+        ({"seed": -1}, "seed must be a whole number"),
+    ],
+)
+def test_absurd_settings_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(UnrolledError, match=message):
+        Settings(**settings)  # type: ignore[arg-type]
