@@ -50,17 +50,27 @@ def test_the_output_size_is_that_of_the_first_state() -> None:
     assert (layer.output_size, outputs.shape, h.shape, C.shape) == (2, (4, 6, 2), (4, 2), (4, 5))
 
 
-@pytest.mark.parametrize("program", CELLS.values(), ids=CELLS)
-def test_start_values_are_those_of_the_cell_or_uniform_within_the_bound(program: Any) -> None:
+def test_a_recurrent_part_starts_orthogonal_an_input_part_as_glorot_and_a_bias_at_zero() -> None:
     torch.manual_seed(0)
-    hidden = 100
-    for name, parameter in Recurrent(program, 50, hidden).named_parameters():
+    layer = Recurrent(lstm, 60, 100)
+    recurrent, of_input = layer.W_i.detach()[:, :100], layer.W_i.detach()[:, 100:]
+    torch.testing.assert_close(recurrent @ recurrent.T, torch.eye(100), atol=1e-5, rtol=0)  # float32, sums of 100
+    # Uniform with the deviation sqrt(2 / 160) = 0.112; that of 6000 draws differs by 0.6 % on average.
+    assert of_input.abs().max() <= (6 / 160) ** 0.5
+    assert of_input.std().item() == pytest.approx((2 / 160) ** 0.5, rel=0.05)
+    assert (layer.b_i == 0).all()
+    assert (layer.b_f == 1).all()
+
+
+@pytest.mark.parametrize("program", CELLS.values(), ids=CELLS)
+def test_every_cell_starts_with_weights_that_differ_and_biases_that_it_names(program: Any) -> None:
+    for name, parameter in Recurrent(program, 50, 40).named_parameters():
         if name in program.init:
             assert (parameter == program.init[name]).all()
+        elif parameter.dim() == 2 or name in ("u", "p_f", "p_i", "p_o"):
+            assert 0.01 < parameter.std().item() < 0.2
         else:
-            # Uniform in ±0.1 has the deviation 0.1 / sqrt(3) = 0.0577; that of 100 draws differs by 4.5 % on average.
-            assert parameter.abs().max() <= hidden**-0.5
-            assert parameter.std().item() == pytest.approx(0.0577, rel=0.2)
+            assert (parameter == 0).all(), name
 
 
 def test_start_values_follow_the_seed_and_can_be_drawn_anew() -> None:

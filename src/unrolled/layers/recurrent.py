@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from unrolled.engine import State, unroll
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
+from unrolled.layers.initialization import initialize
 from unrolled.layers.lengths import checked_lengths
 
 
@@ -15,8 +16,8 @@ class Recurrent(nn.Module):
     """A cell unrolled in time.
 
     `Recurrent(cell, input_size, hidden_size)`; sizes that a cell names beside these two are keyword arguments.
-    The parameters carry the names of the equations and start uniform in ±1/sqrt(hidden_size), as torch.nn starts
-    them, except where the cell says otherwise (`@cell(init=...)`).
+    The parameters carry the names of the equations and start as `initialization.py` says, except where the cell
+    says otherwise (`@cell(init=...)`).
 
     >>> import torch, unrolled
     >>> layer = unrolled.Recurrent(unrolled.cells.lstm, 3, 5)
@@ -57,12 +58,7 @@ class Recurrent(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
-        bound = self.sizes["hidden"] ** -0.5
-        for name, parameter in self.named_parameters():
-            if name in self.cell.init:
-                nn.init.constant_(parameter, self.cell.init[name])
-            else:
-                nn.init.uniform_(parameter, -bound, bound)
+        initialize(self.cell, dict(self.named_parameters()), self.sizes)
 
     def initial_state(self, x: Tensor) -> State:
         """The state before the first step, h_0 = 0: one (batch, size) tensor per state."""
