@@ -17,17 +17,21 @@ from unrolled.engine import engine_for
 
 
 class TorchModel(nn.Module):
-    """Embedding, torch.nn recurrence, readout."""
+    """Embedding, layers of torch.nn whose outputs are summed up, readout: the same model."""
 
     def __init__(self, kind: type[nn.RNNBase], vocabulary: int, embedding: int, hidden: int, layers: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
-        self.recurrence = kind(embedding, hidden, layers, batch_first=True)
+        widths = [embedding] + [hidden] * (layers - 1)
+        self.layers = nn.ModuleList(kind(width, hidden, batch_first=True) for width in widths)
         self.readout = nn.Linear(hidden, vocabulary)
 
     def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, None]:
         """Mean cross-entropy."""
-        logits = self.readout(self.recurrence(self.embedding(tokens))[0])
+        h, _ = self.layers[0](self.embedding(tokens))
+        for layer in self.layers[1:]:
+            h = h + layer(h)[0]
+        logits = self.readout(h)
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), None
 
 

@@ -26,7 +26,7 @@ for cell in (cells.vanilla, cells.lstm, cells.gru):
     # Forward: a batch of texts in, the logits of the next token after every step out, and the final state.
     inputs, targets = counting(BATCH)
     logits, state = model(inputs)
-    _, layer_state, _ = state  # dropout before and after the recurrent layer has an empty state
+    (layer_state,) = state  # one layer
     print(f"{cell.name}: logits of the last step {tuple(logits[:, -1].shape)}")
     for variable, value in zip(cell.states, layer_state, strict=True):
         print(f"  final state {variable.name} {tuple(value.shape)}")

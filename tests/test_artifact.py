@@ -100,8 +100,8 @@ def test_any_safetensors_tool_reads_weights_equations_tokenizer_and_notes(path: 
     with safe_open(path, framework="np") as file:
         metadata = file.metadata()
         assert set(file.keys()) == set(text_model.model.state_dict())
-        weight = file.get_tensor("recurrence.layers.1.W_f")
-    assert weight.tolist() == text_model.model.state_dict()["recurrence.layers.1.W_f"].tolist()
+        weight = file.get_tensor("layers.0.W_f")
+    assert weight.tolist() == text_model.model.state_dict()["layers.0.W_f"].tolist()
     assert set(metadata) == {"format", "version", "model", "tokenizer", "notes", "checksum"}
     assert (metadata["format"], metadata["version"]) == ("unrolled", "1")
     assert Program.from_json(json.loads(metadata["model"])["cell"]) == lstm
@@ -304,7 +304,7 @@ def with_another_tokenizer(text_model: TextModel) -> None:
     text_model.tokenizer = byte_tokenizer()
 
 
-EVERY_RECURRENT_WEIGHT = ", ".join(f"recurrence.layers.{n}.{w}" for n in (1, 3) for w in ("W", "W_r", "W_z"))
+EVERY_RECURRENT_WEIGHT = ", ".join(f"layers.{n}.{w}" for n in (0, 1) for w in ("W", "W_r", "W_z"))
 
 
 @pytest.mark.parametrize(
@@ -316,11 +316,11 @@ EVERY_RECURRENT_WEIGHT = ", ".join(f"recurrence.layers.{n}.{w}" for n in (1, 3) 
         (with_another_tokenizer, "the tokenizer and the model have different vocabularies."),
         (
             lambda text_model: with_sizes(text_model, hidden_size=4),
-            f"the weights readout.weight, {EVERY_RECURRENT_WEIGHT} do not fit its description.",
+            f"the weights {EVERY_RECURRENT_WEIGHT}, readout.weight do not fit its description.",
         ),
         (
             lambda text_model: with_sizes(text_model, layers=1),
-            "the weights recurrence.layers.3.W, recurrence.layers.3.W_r, recurrence.layers.3.W_z do not fit",
+            "the weights layers.1.W, layers.1.W_r, layers.1.W_z do not fit",
         ),
         (lambda text_model: with_sizes(text_model, layers=0), "a language model needs at least 1 layer, token and"),
         (lambda text_model: with_sizes(text_model, colour=3), "cell gru has no size named colour."),

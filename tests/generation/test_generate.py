@@ -191,7 +191,7 @@ def test_the_caller_can_train_the_model_between_two_pieces(training: bool) -> No
     text = next(stream)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
-    assert text_model.model.training == text_model.model.recurrence.training == training
+    assert text_model.model.training == text_model.model.layers.training == training
     assert not frozen.training
     text_model.model.loss(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.int64))[0].backward()
     # Dropout would make another text.

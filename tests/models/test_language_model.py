@@ -26,8 +26,7 @@ def tokens(batch: int, time: int) -> Tensor:
 def test_logits_are_over_the_vocabulary_at_every_step_and_the_state_is_per_layer() -> None:
     logits, state = small()(tokens(2, 4))
     assert logits.shape == (2, 4, 7)
-    # A Dropout, whose state is empty, stands before each layer and before the readout.
-    assert [tuple(part.shape for part in layer) for layer in state] == [(), ((2, 5), (2, 5)), (), ((2, 5), (2, 5)), ()]
+    assert [tuple(part.shape for part in layer) for layer in state] == [((2, 5), (2, 5)), ((2, 5), (2, 5))]
 
 
 def test_the_model_is_embedding_then_recurrence_then_readout() -> None:
@@ -36,12 +35,23 @@ def test_the_model_is_embedding_then_recurrence_then_readout() -> None:
     h, expected = np.zeros(5), []
     for token in ids[0].tolist():
         x = w["embedding.weight"][token]
-        h = np.tanh(
-            w["recurrence.layers.1.W_hh"] @ h + w["recurrence.layers.1.W_xh"] @ x + w["recurrence.layers.1.b_h"]
-        )
+        h = np.tanh(w["layers.0.W_hh"] @ h + w["layers.0.W_xh"] @ x + w["layers.0.b_h"])
         expected.append(w["readout.weight"] @ h + w["readout.bias"])
     # Three steps of float64 on values of size 1, summed in another order.
     np.testing.assert_allclose(model(ids)[0][0].detach().numpy(), expected, rtol=0, atol=1e-13)
+
+
+def test_the_readout_reads_the_sum_of_the_layers() -> None:
+    model, ids = small(), tokens(2, 4)
+    below, _ = model.layers[0](model.embedding(ids))
+    above, _ = model.layers[1](below)
+    assert torch.equal(model(ids)[0], model.readout(below + above))
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    _, state = small()(tokens(2, 3))
+    with pytest.raises(UnrolledError, match="the state has 1 parts, one a layer; 2 came"):
+        small(layers=1)(tokens(2, 3), state)
 
 
 def test_the_loss_with_lengths_is_the_mean_over_the_tokens_that_count() -> None:

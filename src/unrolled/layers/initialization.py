@@ -15,6 +15,8 @@ from unrolled.equations.columns import split_columns
 
 def initialize(cell: Program, parameters: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
     """Draw the parameters of `cell` anew, in place; those that it names itself (`@cell(init=...)`) get its value."""
+    if any(parameter.is_meta for parameter in parameters.values()):
+        return  # sizes only: there is nothing to draw
     split = split_columns(cell)
     factors = {argument for i in split.instructions if i.op in ("mul", "div") for argument in i.args}
     for name, parameter in parameters.items():

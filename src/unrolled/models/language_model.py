@@ -9,13 +9,16 @@ from torch.nn import functional
 
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
-from unrolled.layers import Dropout, Recurrent, Stack
+from unrolled.layers import Recurrent
 
 State = tuple[Any, ...]
 
 
 class LanguageModel(nn.Module):
     """Token ids -> embedding -> `layers` recurrent layers -> readout y_t = W_hy h_t + b_y (Mikolov et al. 2010).
+
+    From the second layer on, a layer's output is added to its input where both have one size (He et al. 2016), so
+    that the readout reads the sum of all layers.
 
     `cell` is any Program, such as `unrolled.cells.gru`; `dropout` acts on what enters each recurrent layer and the
     readout. `sizes` are those that the cell names beside "input" and "hidden".
@@ -43,13 +46,13 @@ class LanguageModel(nn.Module):
         if not table.is_meta:  # there torch would spend two seconds on imports to draw no numbers
             nn.init.normal_(table)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size, _weight=table)
-        parts: list[nn.Module] = []
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList()
         width = embedding_size
         for _ in range(layers):
-            recurrent = Recurrent(cell, width, hidden_size, **sizes)
-            parts += [Dropout(dropout), recurrent]
-            width = recurrent.output_size
-        self.recurrence = Stack(*parts, Dropout(dropout))
+            layer = Recurrent(cell, width, hidden_size, **sizes)
+            self.layers.append(layer)
+            width = layer.output_size
         self.readout = nn.Linear(width, vocabulary_size)
         self.config = {
             "cell": cell.to_json(),
@@ -69,8 +72,15 @@ class LanguageModel(nn.Module):
         `tokens` (batch, time) int64, `state` as returned before or None, `lengths` (batch,) or None. Returns logits
         (batch, time, vocabulary) and the state after the last step.
         """
-        outputs, state = self.recurrence(self.embedding(tokens), state, lengths)
-        return self.readout(outputs), state
+        if state is not None and len(state) != len(self.layers):
+            raise UnrolledError(f"the state has {len(self.layers)} parts, one a layer; {len(state)} came.")
+        h = self.embedding(tokens)
+        after: list[State] = []
+        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
+            outputs, own = layer(self.dropout(h), before, lengths)
+            h = h + outputs if after and h.shape == outputs.shape else outputs
+            after.append(own)
+        return self.readout(self.dropout(h)), tuple(after)
 
     def loss(
         self, tokens: Tensor, targets: Tensor, state: State | None = None, lengths: Tensor | None = None
