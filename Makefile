@@ -24,9 +24,11 @@ help:
 
 demo: .venv/installed
 	@mkdir -p demo
-	@$(BIN)/python -c "from pydoc_data.topics import topics; print('\n\n'.join(topics.values()))" > demo/python.txt
+	@# the language reference that every CPython carries, without its drawn tables
+	@$(BIN)/python -c "from pydoc_data.topics import topics; \
+	  print(*(line for text in topics.values() for line in text.splitlines() if line[:1] not in tuple('|+')), sep='\n')" > demo/python.txt
 	$(BIN)/unrolled train demo/python.txt -o demo/model.safetensors --minutes 2 --resume
-	$(BIN)/unrolled generate demo/model.safetensors --prompt "The " --characters 600 --seed 1
+	$(BIN)/unrolled generate demo/model.safetensors --prompt "The " --characters 600 --temperature 0.7 --seed 1
 	@echo
 	@echo "That was a recurrent network writing in the style of the Python language reference. Next:"
 	@echo "  .venv/bin/unrolled generate demo/model.safetensors --prompt 'If a class' --temperature 0.6"
