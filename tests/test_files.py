@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from unrolled import UnrolledError
 from unrolled.files import replacing, save_tensors
@@ -150,3 +151,14 @@ def test_a_folder_without_permission_is_named(mode: int) -> None:
         finally:
             os.seteuid(user)
             Path(folder).chmod(0o700)
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    # Where nothing sorts them, ten names come in the same order twice once in 3.6 million times.
+    metadata = {f"name {n}": f"größe \n {n} 😀" for n in range(10)}
+    for name in ("one", "two"):
+        save_tensors(tmp_path / name, {"w": torch.arange(3.0)}, metadata)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with safe_open(tmp_path / "one", framework="pt") as file:
+        assert {k: v for k, v in file.metadata().items() if k != "checksum"} == metadata
+        assert torch.equal(file.get_tensor("w"), torch.arange(3.0))

@@ -56,6 +56,7 @@ def save_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Ma
             save_file(dict(tensors), temporary, {**metadata, "checksum": _checksum(metadata, tensors)})
         except SafetensorError as error:  # what the library makes of a full disk
             raise OSError(str(error)) from error
+        _sort_metadata(temporary)
 
 
 def is_intact(metadata: Mapping[str, str], tensors: "Mapping[str, Tensor]") -> bool:
@@ -73,6 +74,17 @@ def _checksum(metadata: Mapping[str, str], tensors: "Mapping[str, Tensor]") -> s
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # as bytes: numpy knows no bfloat16
     return digest.hexdigest()
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file, whose order is left to chance: equal content gives equal bytes."""
+    with path.open("rb+") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def _sync_folder(folder: Path) -> None:
