@@ -66,8 +66,22 @@ def test_the_public_names_are_these() -> None:
         == unrolled.__all__
         == [
             *("Bidirectional", "Dropout", "LanguageModel", "Program", "Recurrent", "Sampling", "Stack", "TextModel"),
-            *("UnrolledError", "cell", "cells", "draw", "evaluate", "exp", "generate", "load", "log", "maximum"),
-            *("minimum", "relu", "save", "sigmoid", "sign", "softplus", "sqrt", "tanh", "to_latex", "to_text", "train"),
+            *("UnrolledError", "accelerate", "cell", "cells", "draw", "evaluate", "exp", "generate", "load", "log"),
+            *(
+                "maximum",
+                "minimum",
+                "nn",
+                "relu",
+                "save",
+                "sigmoid",
+                "sign",
+                "softplus",
+                "sqrt",
+                "tanh",
+                "to_latex",
+                "to_text",
+                "train",
+            ),
         ]
     )
 

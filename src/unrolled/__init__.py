@@ -27,11 +27,13 @@ from unrolled.equations import (
 from unrolled.errors import UnrolledError
 
 if TYPE_CHECKING:
+    from unrolled import nn
     from unrolled.artifact import TextModel, load, save
     from unrolled.generation import Sampling, generate
     from unrolled.inspection import draw
     from unrolled.layers import Bidirectional, Dropout, Recurrent, Stack
     from unrolled.models import LanguageModel
+    from unrolled.nn import accelerate
     from unrolled.training import evaluate, train
 
 __version__ = "0.1.0"
@@ -45,6 +47,7 @@ _LAZY = {
     "Sampling": "generation",
     "Stack": "layers",
     "TextModel": "artifact",
+    "accelerate": "nn",
     "draw": "inspection",
     "evaluate": "training",
     "generate": "generation",
@@ -63,6 +66,7 @@ __all__ = [
     "Stack",
     "TextModel",
     "UnrolledError",
+    "accelerate",
     "cell",
     "cells",
     "draw",
@@ -73,6 +77,7 @@ __all__ = [
     "log",
     "maximum",
     "minimum",
+    "nn",
     "relu",
     "save",
     "sigmoid",
@@ -87,6 +92,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "nn":  # importing a module sets it as an attribute
+        return importlib.import_module("unrolled.nn")
     if name not in _LAZY:
         raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"unrolled.{_LAZY[name]}"), name)

@@ -1,7 +1,8 @@
 """The native engine as operations of torch, with the signature of the reference engine.
 
 `unrolled::unroll` and its backward are registered with torch.library, so that torch.compile and torch.export see one
-operation each. Programs travel as their JSON text. There is no second derivative: the reference engine has one.
+operation each. Programs travel as their JSON text. A backward pass that is itself to be differentiated is run by the
+reference engine.
 """
 
 import functools
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.engine import native
+from unrolled.engine import native, reference
 from unrolled.engine.compiled import CompiledCell
 from unrolled.engine.reference import State
 from unrolled.engine.rows import Extent, rows_of
@@ -34,7 +35,7 @@ def unroll(
 def _forward(
     program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], lengths: Tensor | None, keep: bool
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    cell = _cell(program, x, state, given)
+    cell = cell_of(program, x, state, given)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     return native.forward(cell, _named(program, given), rows, x, state, keep)
 
@@ -62,7 +63,7 @@ def _unroll_backward(
 ) -> list[Tensor]:
     """[gradient of x, empty unless `of_input`, *of the states, *of the parameters]."""
     traced = _program(program)
-    cell = _cell(traced, x, state, parameters)
+    cell = cell_of(traced, x, state, parameters)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     named = _named(traced, parameters)
     d_x, d_state, found = native.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
@@ -76,7 +77,7 @@ def _unroll_shapes(
     outputs = x.new_empty(x.shape[0], x.shape[1], state[0].shape[1])
     trace = 0
     if keep:
-        cell = _cell(_program(program), x, state, parameters)
+        cell = cell_of(_program(program), x, state, parameters)
         trace = native.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
     return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]
 
@@ -107,15 +108,37 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> Any:
     count = len(_program(ctx.program).parameters)
     state, parameters = rest[: ctx.states], rest[ctx.states : ctx.states + count]
     trace, *lengths = rest[ctx.states + count :]
-    d_outputs, *d_final = gradients[:-1]
+    d_outputs, *given = gradients[:-1]
     if d_outputs is None:
         d_outputs = x.new_zeros(x.shape[0], x.shape[1], state[0].shape[1])
-    d_final = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
+    d_final = [torch.zeros_like(s) if d is None else d for d, s in zip(given, state, strict=True)]
     of_input = ctx.needs_input_grad[1]
+    if torch.is_grad_enabled():  # create_graph=True
+        found = _differentiable(ctx, x, state, parameters, lengths[0] if lengths else None, [d_outputs, *d_final])
+        return None, found[0], found[1 : 1 + ctx.states], found[1 + ctx.states :], None, None
     d_x, *others = _unroll_backward(
         ctx.program, x, state, parameters, lengths[0] if lengths else None, trace, d_outputs, d_final, of_input
     )
     return None, d_x if of_input else None, others[: ctx.states], others[ctx.states :], None, None
+
+
+def _differentiable(
+    ctx: Any,
+    x: Tensor,
+    state: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    lengths: Tensor | None,
+    gradients: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """The gradients of x, states and parameters with a graph behind them."""
+    program = _program(ctx.program)
+    named = {p.name: value for p, value in zip(program.parameters, parameters, strict=True)}
+    outputs, final = reference.unroll(program, named, x, tuple(state), lengths)
+    inputs = [x, *state, *parameters]
+    wanted = [value for value in inputs if value.requires_grad]
+    found = torch.autograd.grad((outputs, *final), wanted, gradients, create_graph=True, allow_unused=True)
+    by_identity = {id(value): gradient for value, gradient in zip(wanted, found, strict=True)}
+    return [by_identity.get(id(value)) for value in inputs]
 
 
 _unroll.register_autograd(_backward, setup_context=_save)
@@ -125,7 +148,7 @@ def _named(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
     return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
 
 
-def _cell(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor]) -> CompiledCell:
+def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor]) -> CompiledCell:
     """The plans of a Program at the sizes that the shapes show."""
     sizes = {program.inputs[0].shape[0]: int(x.shape[2])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})

@@ -151,5 +151,9 @@ def _run(plan: Plan, active: np.ndarray, tables: np.ndarray, arrays: Arrays, pac
     if plan.stages and len(active):
         buffers = {name: buffer(arrays[name]) for name in plan.memory}
         shared = active.sum() if plan.independent else active.max()  # rows between two moments of waiting
-        threads = min(torch.get_num_threads(), 1 + int(shared * plan.work) // _WORTH_A_THREAD)
-        plan.run(active, tables, buffers, packs[plan.matrices], threads)
+        plan.run(active, tables, buffers, packs[plan.matrices], threads_for(plan, int(shared)))
+
+
+def threads_for(plan: Plan, rows: int) -> int:
+    """As many threads as so many rows of the plan are worth, at most torch's."""
+    return min(torch.get_num_threads(), 1 + rows * plan.work // _WORTH_A_THREAD)

@@ -1,7 +1,7 @@
 """From scheduled stages to a plan of the native library: numbers for names, registers for what needs no memory."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +136,16 @@ class Plan:
         threads: int,
     ) -> None:
         """Run the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start; both int64."""
+        self.bound(active, offsets, arrays, matrices)(threads)
+
+    def bound(
+        self,
+        active: "np.ndarray",
+        offsets: "np.ndarray",
+        arrays: Mapping[str, Buffer],
+        matrices: Mapping[tuple[str, bool], Buffer],
+    ) -> Callable[[int], None]:
+        """The run as a function of the number of threads, to be called as long as the memory stays where it is."""
         constants = [Buffer(value.ctypes.data, 1) for value in self._constants.values()]
         given = [*(arrays[name] for name in self.memory), *constants]
         packed = [matrices[key].address for key in self.matrices]
@@ -147,9 +157,14 @@ class Plan:
             active.ctypes.data,
             offsets.ctypes.data,
             *(ctypes.addressof(part) for part in (addresses, rows, panels)),
-            threads,
         )
-        library.call("unrolled_plan_run", self._handle, arguments)
+        memory = (active, offsets, addresses, rows, panels)
+
+        def run(threads: int, _held: object = memory) -> None:
+            arguments.threads = threads
+            library.call("unrolled_plan_run", self._handle, arguments)
+
+        return run
 
 
 class _Numbers:

@@ -1,0 +1,102 @@
+"""One step of a cell for a batch, without gradients, made ready to be run often: memory and addresses are set up once.
+
+Nothing is hoisted: there is no time to gain, and this way all products of a stage share one pass over the threads.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unrolled.engine import library
+from unrolled.engine.autograd import cell_of
+from unrolled.engine.compiled import CompiledCell
+from unrolled.engine.draft import Draft
+from unrolled.engine.native import threads_for
+from unrolled.engine.packs import buffer, packs_of, padded_rows
+from unrolled.engine.plan import PARAMETER, Memory, Plan
+from unrolled.engine.workspace import cut
+from unrolled.equations import Program
+from unrolled.equations.columns import split_columns
+
+_ROWS = Memory()
+
+
+class ReadyStep:
+    """`ready(x, state)` runs one step with the matrices that `parameters` held when it was made; vectors are read anew.
+
+    See `state_of` for whether a matrix has changed. Only one thread at a time may run it.
+    """
+
+    def __init__(self, program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: Sequence[Tensor]) -> None:
+        """`x` (batch, input) and `state` show the sizes."""
+        parameters = {name: p.detach().contiguous() for name, p in parameters.items()}
+        cell = cell_of(program, x.unsqueeze(1), state, [parameters[p.name] for p in program.parameters])
+        self._plan, new = _plan(cell)
+        self._batch = len(x)
+        widths = {name: cell.width(name) for name in (cell.input, *cell.states)}
+        widths.update({name: self._plan.widths[name] for name, m in self._plan.memory.items() if m != PARAMETER})
+        vectors = {name: p[None] for name, p in parameters.items() if p.dim() == 1}
+        with torch.inference_mode(False):  # or the memory could not be written outside of that mode
+            arrays = cut(None, {name: (self._batch, width) for name, width in widths.items()})
+            views = {name: arrays[name][:, :width] for name, width in widths.items()}
+            arrays.update({name: padded_rows(vector) for name, vector in vectors.items()})
+        self._given = [views[name] for name in (cell.input, *cell.states)]
+        self._results = [views[name] for name in new]
+        self._copied = [
+            (arrays[name][:, : vector.shape[1]], vector)
+            for name, vector in vectors.items()
+            if arrays[name].data_ptr() != vector.data_ptr()
+        ]
+        self._packs = packs_of(cell, parameters)
+        self._arrays = arrays
+        self._run = self._plan.bound(
+            np.full(1, self._batch, np.int64),
+            np.zeros((1, 1), np.int64),
+            {name: buffer(arrays[name]) for name in self._plan.memory},
+            self._packs[self._plan.matrices],
+        )
+
+    def __call__(self, x: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
+        """The new states, each (batch, size), in memory that the next call writes again."""
+        for memory, value in zip(self._given, (x, *state), strict=True):
+            memory.copy_(value)
+        for memory, value in self._copied:
+            memory.copy_(value)
+        self._run(threads_for(self._plan, self._batch))
+        return self._results
+
+
+def state_of(weights: Sequence[Tensor]) -> tuple[int, ...]:
+    """Numbers that change when a matrix among `weights` changes or any weight moves; empty if that can't be told.
+
+    Changes are seen as in `packs_of`: by torch's version counter and, where one goes round it, by a fingerprint.
+    """
+    fingerprint = library.library().unrolled_fingerprint
+    seen: list[int] = []
+    for weight in weights:
+        if weight.is_inference() or not weight.is_contiguous():
+            return ()
+        address = weight.data_ptr()
+        seen.append(address)
+        if weight.dim() == 2:
+            seen += (weight._version, fingerprint(address, weight.numel()))
+    return tuple(seen)
+
+
+@functools.lru_cache(maxsize=128)
+def _plan(cell: CompiledCell) -> tuple[Plan, list[str]]:
+    """The plan of the whole step, and the arrays of the new states."""
+    program = cell.program
+    split = split_columns(program)
+    shapes = {v.name: v.shape for v in program.variables} | {i.name: i.shape for i in split.instructions}
+    shapes.update({name: part.shape for name, part in split.columns.items()})
+    vectors = [p.name for p in program.parameters if len(p.shape) == 1]
+    outside = {**dict.fromkeys(vectors, PARAMETER), **dict.fromkeys((cell.input, *cell.states), _ROWS)}
+    draft = Draft("step", split.instructions, shapes, outside)
+    new: list[str] = []
+    for state, output in zip(program.states, program.outputs, strict=True):
+        new.append(draft.see(output, _ROWS, state.shape, taken=new))
+    return draft.plan(cell.widths, 1, False), new

@@ -1,0 +1,113 @@
+"""The forward pass of the drop-ins: whatever the native engine can take; the rest is left to torch.
+
+None as a result means "torch's own forward": it takes what the engine does not, and refuses bad input in its words.
+"""
+
+import sys
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from unrolled.engine import engine_for
+from unrolled.nn.layers import run_layers
+from unrolled.nn.layout import Full, Packed
+from unrolled.nn.streaming import MOST_ROWS, run_step
+from unrolled.nn.weights import weights_of
+
+States = tuple[Tensor, ...]
+
+
+def forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
+    """(output, final states) as torch's forward gives them, the states always as a tuple; None for torch's own."""
+    if "torch._dynamo" not in sys.modules:
+        return _forward(module, input_, hx)
+    # torch.compile runs recurrent modules between its graphs, and must not trace what they call, unless told to.
+    if torch.compiler.is_dynamo_compiling() and torch._dynamo.config.allow_rnn:
+        return None
+    return _untraced()(module, input_, hx)  # type: ignore[no-any-return]
+
+
+def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
+    packed = isinstance(input_, PackedSequence)
+    data = input_.data if packed else input_
+    if _watched() or not _suits(data):
+        return None
+    weights = weights_of(module)
+    if not all(map(_suits, chain(*weights))):
+        return None
+    if data.shape[-1] != module.input_size or 0 in data.shape or data.dim() not in ((2,) if packed else (2, 3)):
+        return None
+    if packed:
+        batch = int(input_.batch_sizes[0])
+        steps, alone = data, False
+    else:
+        alone = data.dim() == 2
+        steps = data.unsqueeze(1) if alone else data.transpose(0, 1) if module.batch_first else data
+        batch = steps.shape[1]
+    states = _states(module, data, hx, batch, alone)
+    if states is None or engine_for(data)[0] != "native":
+        return None
+
+    if packed:
+        states = tuple(_permuted(s, input_.sorted_indices) for s in states)
+        steps, states = run_layers(module, weights, steps, states, Packed(input_.batch_sizes))
+        output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
+        return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
+    dropping = module.training and module.dropout > 0 and module.num_layers > 1
+    learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
+    if steps.shape[0] == 1 and batch <= MOST_ROWS and not (dropping or learning or torch.compiler.is_compiling()):
+        steps, states = run_step(module, weights, steps[0], states)
+    else:
+        steps, states = run_layers(module, weights, steps, states, Full())
+    if alone:
+        return steps.squeeze(1), tuple(s.squeeze(1) for s in states)
+    return steps.transpose(0, 1) if module.batch_first else steps.contiguous(), states
+
+
+def _untraced() -> Callable[..., Any]:
+    if not _wrapped:  # at first use, for importing the compiler takes seconds
+        _wrapped.append(torch.compiler.disable(_forward))  # type: ignore[no-untyped-call]
+    return _wrapped[0]
+
+
+_wrapped: list[Callable[..., Any]] = []
+
+
+def _watched() -> bool:
+    """Whether something follows the computation that only torch's own operations can tell what they do."""
+    return (
+        torch.is_autocast_enabled("cpu")
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or ("torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export())
+    )
+
+
+def _suits(value: Any) -> bool:
+    plain = type(value) in (Tensor, nn.Parameter) or (isinstance(value, Tensor) and torch.compiler.is_compiling())
+    return plain and value.dtype == torch.float32 and value.is_cpu and value.layout == torch.strided
+
+
+def _states(module: nn.RNNBase, data: Tensor, hx: Any, batch: int, alone: bool) -> States | None:
+    """The initial states, each (layers x directions, batch, size); None if what came is not as torch wants it."""
+    number = module.num_layers * (2 if module.bidirectional else 1)
+    sizes = [module.proj_size or module.hidden_size, *([module.hidden_size] if module.mode == "LSTM" else [])]
+    if hx is None:
+        return tuple(data.new_zeros(number, batch, size) for size in sizes)
+    given = hx if module.mode == "LSTM" else (hx,)
+    if not isinstance(given, (tuple, list)) or len(given) != len(sizes) or not all(map(_suits, given)):
+        return None
+    shapes = [(number, size) if alone else (number, batch, size) for size in sizes]
+    if [s.shape for s in given] != shapes:
+        return None
+    return tuple(s.unsqueeze(1) for s in given) if alone else tuple(given)
+
+
+def _permuted(state: Tensor, order: Tensor | None) -> Tensor:
+    return state if order is None else state.index_select(1, order)

@@ -1,0 +1,53 @@
+"""One step at a time without gradients: what a step needs is made ready once and used until a weight changes."""
+
+import threading
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from unrolled.engine.single_step import ReadyStep, state_of
+from unrolled.nn.programs import gates, program_of
+from unrolled.nn.weights import Weights
+
+MOST_ROWS = 64  # larger batches spend their time in the products, not in getting ready
+_KEPT = 64  # steps that are kept ready for one module: its layers and directions, by thread and batch size
+
+_ready: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[tuple[int, ...], ReadyStep]]] = WeakKeyDictionary()
+
+
+def run_step(
+    module: nn.RNNBase, weights: Weights, x: Tensor, states: tuple[Tensor, ...]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One step of all layers: x (batch, input) to (1, batch, output) and new states like `states`."""
+    final = tuple(torch.empty(s.shape) for s in states)
+    number = 0
+    for _ in range(module.num_layers):
+        outputs = []
+        for _ in range(2 if module.bidirectional else 1):
+            before = [s[number] for s in states]
+            new = _ready_step(module, number, weights[number], x, before)(x, before)
+            for memory, value in zip(final, new, strict=True):
+                memory[number].copy_(value)
+            outputs.append(new[0])
+            number += 1
+        x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+    return x.clone(memory_format=torch.contiguous_format).unsqueeze(0), final
+
+
+def _ready_step(
+    module: nn.RNNBase, number: int, weights: Sequence[Tensor], x: Tensor, state: Sequence[Tensor]
+) -> ReadyStep:
+    kept = _ready.setdefault(module, {})
+    key = (threading.get_ident(), number, len(x))  # a ready step has memory of its own, so no two threads may share it
+    now = state_of(weights)
+    found = kept.get(key)
+    if found is not None and found[0] == now and now:
+        return found[1]
+    program = program_of(module.mode, module.bias, module.proj_size > 0)
+    ready = ReadyStep(program, gates(module.mode, program, weights), x, state)
+    if len(kept) >= _KEPT:
+        kept.clear()
+    kept[key] = (now, ready)
+    return ready

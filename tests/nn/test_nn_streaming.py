@@ -1,0 +1,120 @@
+"""Step by step without gradients: the same as at once, weights packed once, and a changed weight is noticed."""
+
+import threading
+
+import pytest
+import torch
+from drop_ins import pair
+
+import unrolled.nn
+from unrolled.engine import packs
+
+
+def stream(module, x):
+    """The outputs of a loop over x (time, batch, feature)."""
+    state, outputs = None, []
+    with torch.no_grad():
+        for step in x:
+            output, state = module(step.unsqueeze(0), state)
+            outputs.append(output)
+    return torch.cat(outputs), state
+
+
+@pytest.mark.parametrize("hidden", [7, 32])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "proj_size": 3}])
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_a_loop_over_steps_agrees_with_torch(hidden: int, options: dict) -> None:
+    theirs, ours = pair("LSTM", 5, hidden, **options)
+    x = torch.randn(6, 3, 5)
+    wanted, wanted_state = stream(theirs, x)
+    got, state = stream(ours, x)
+    # Values below 1 after six steps of sums of up to 40 numbers: float32 rounding, with room, is 1e-6.
+    torch.testing.assert_close(got, wanted, rtol=0, atol=2e-6)
+    for a, b in zip(state, wanted_state, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
+
+
+CHANGES = {
+    "in place": lambda w: w.mul_(0.5),
+    "copied": lambda w: w.copy_(torch.randn_like(w)),
+    "through .data": lambda w: w.data.mul_(0.5),
+    "new .data": lambda w: setattr(w, "data", w.data * 0.5),
+    "one gate through .data": lambda w: w.data[: len(w) // 3].mul_(0.5),
+    "through numpy": lambda w: w.detach().numpy().__imul__(0.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("hidden", [7, 32])
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
+def test_a_changed_weight_is_noticed(change, hidden: int, name: str) -> None:
+    theirs, ours = pair("GRU", 5, hidden)
+    x = torch.randn(3, 1, 5)
+    before, _ = stream(ours, x)
+    with torch.no_grad():
+        change(getattr(ours, name))
+    theirs.load_state_dict(ours.state_dict())
+    after, _ = stream(ours, x)
+    torch.testing.assert_close(after, stream(theirs, x)[0], rtol=0, atol=2e-6)
+    assert not torch.equal(after, before)
+
+
+def test_an_optimizer_step_and_a_loaded_state_are_noticed() -> None:
+    theirs, ours = pair("GRU", 5, 16)
+    x = torch.randn(3, 1, 5)
+    stream(ours, x)
+    ours(x)[0].sum().backward()
+    torch.optim.SGD(ours.parameters(), lr=1.0).step()
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(stream(ours, x)[0], stream(theirs, x)[0], rtol=0, atol=2e-6)
+    theirs.reset_parameters()
+    ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(stream(ours, x)[0], stream(theirs, x)[0], rtol=0, atol=2e-6)
+
+
+def test_unchanged_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, ours = pair("LSTM", 5, 16)
+    packed = []
+    pack = packs.Packs._pack
+    monkeypatch.setattr(packs.Packs, "_pack", lambda self, *key: packed.append(key) or pack(self, *key))
+    stream(ours, torch.randn(4, 1, 5))
+    assert len(packed) == 8  # four gates, each with a matrix for the input and one for the state
+    stream(ours, torch.randn(4, 1, 5))
+    assert len(packed) == 8
+
+
+def test_steps_in_inference_mode_and_outside_of_it_take_turns() -> None:
+    _, ours = pair("GRU", 5, 7)
+    x = torch.randn(1, 2, 5)
+    with torch.inference_mode():
+        first = ours(x)[0].clone()
+    with torch.no_grad():
+        second = ours(x)[0]
+    assert torch.equal(first, second)
+
+
+def test_two_threads_do_not_disturb_each_other() -> None:
+    _, ours = pair("LSTM", 5, 64)
+    xs = [torch.randn(200, 1, 5) for _ in range(2)]
+    alone = [stream(ours, x)[0] for x in xs]
+    found: dict[int, torch.Tensor] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: found.__setitem__(n, stream(ours, xs[n])[0])) for n in range(len(xs))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, wanted in enumerate(alone):
+        assert torch.equal(found[number], wanted)
+
+
+def test_nothing_stays_when_a_module_goes() -> None:
+    from unrolled.nn import streaming
+
+    before = len(streaming._ready)
+    module = unrolled.nn.GRU(5, 7)
+    stream(module, torch.randn(2, 1, 5))
+    assert len(streaming._ready) == before + 1
+    del module
+    assert len(streaming._ready) == before
