@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.engine import native
-from unrolled.engine.compiled import CompiledCell
+from unrolled.engine.native import run
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.rows import Extent, rows_of
 from unrolled.engine.reference import State
-from unrolled.engine.rows import Extent, rows_of
 from unrolled.equations import Program
 
 
@@ -36,7 +36,7 @@ def _forward(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     cell = _cell(program, x, state, given)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
-    return native.forward(cell, _named(program, given), rows, x, state, keep)
+    return run.forward(cell, _named(program, given), rows, x, state, keep)
 
 
 @torch.library.custom_op("unrolled::unroll", mutates_args=())
@@ -65,7 +65,7 @@ def _unroll_backward(
     cell = _cell(traced, x, state, parameters)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     named = _named(traced, parameters)
-    d_x, d_state, found = native.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
+    d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
     return [d_x, *d_state, *(found[p.name] for p in traced.parameters)]
 
 
@@ -77,7 +77,7 @@ def _unroll_shapes(
     trace = 0
     if keep:
         cell = _cell(_program(program), x, state, parameters)
-        trace = native.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
+        trace = run.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
     return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]
 
 
