@@ -10,7 +10,7 @@ import time
 import torch
 
 from unrolled.cells import CELLS
-from unrolled.engine import autograd, library
+from unrolled.engine.native import autograd, library
 
 SIZES = [(32, 64, 128, 256), (64, 128, 256, 256), (64, 128, 512, 512), (32, 64, 1024, 1024)]
 CELLS_OF = {"RNN": ("torch_rnn_tanh", 1), "GRU": ("torch_gru", 3), "LSTM": ("torch_lstm", 4)}

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from unrolled.engine import autograd, reference
+from unrolled.engine import reference
+from unrolled.engine.native import autograd
 from unrolled.equations import Program
 
 EPSILON = torch.finfo(torch.float32).eps

@@ -5,7 +5,7 @@ import torch
 from agreement import assert_native_agrees, random_case
 
 from unrolled.cells import CELLS
-from unrolled.engine import autograd
+from unrolled.engine.native import autograd
 
 SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65)]
 

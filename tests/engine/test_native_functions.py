@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from unrolled.engine import library
+from unrolled.engine.native import library
 from unrolled.equations import OPS
 
 # Largest error seen over the points below, rounded up: a looser bound would hide a worse polynomial.

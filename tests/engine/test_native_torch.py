@@ -5,7 +5,8 @@ import torch
 from agreement import random_case
 
 from unrolled.cells import CELLS
-from unrolled.engine import autograd, reference
+from unrolled.engine import reference
+from unrolled.engine.native import autograd
 
 SIZES = {"input": 3, "hidden": 6}
 
@@ -83,7 +84,7 @@ def test_weights_changed_before_the_backward_pass_are_an_error(case):
 
 
 def test_memory_does_not_grow(case):
-    from unrolled.engine import workspace
+    from unrolled.engine.native import workspace
 
     parameters, x, state = case
 

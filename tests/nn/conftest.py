@@ -1,6 +1,6 @@
 import pytest
 
-from unrolled.engine.library import NativeError, library
+from unrolled.engine.native.library import NativeError, library
 
 
 def pytest_collection_modifyitems(items):

@@ -7,7 +7,7 @@ import torch
 from drop_ins import pair
 
 import unrolled.nn
-from unrolled.engine import packs
+from unrolled.engine.native import packs
 
 
 def stream(module, x):

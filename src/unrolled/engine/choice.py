@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine import reference
-from unrolled.engine.library import NativeError, library
+from unrolled.engine.native.library import NativeError, library
 from unrolled.engine.reference import State
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
@@ -56,7 +56,7 @@ def unroll(
     """As `reference.unroll`, by the engine of `engine_for`."""
     engine, reason = engine_for(x)
     if engine == "native":
-        from unrolled.engine import autograd
+        from unrolled.engine.native import autograd
 
         try:
             return autograd.unroll(program, parameters, x, state, lengths)

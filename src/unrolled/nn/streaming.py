@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unrolled.engine.single_step import ReadyStep, state_of
+from unrolled.engine.native.single_step import ReadyStep, state_of
 from unrolled.nn.programs import gates, program_of
 from unrolled.nn.weights import Weights
 

@@ -85,7 +85,7 @@ def candidates() -> list[Path]:
     named = os.environ.get("UNROLLED_NATIVE_LIBRARY")
     here = Path(__file__).resolve().parent
     found = [Path(named)] if named else []
-    return [*found, here / "libunrolled.so", here.parents[2] / "build" / "native" / "libunrolled.so"]
+    return [*found, here / "libunrolled.so", here.parents[3] / "build" / "native" / "libunrolled.so"]
 
 
 @functools.cache

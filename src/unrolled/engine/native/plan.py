@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.engine import library
-from unrolled.engine.schedule import Schedule, Stage, schedule
+from unrolled.engine.native import library
+from unrolled.engine.native.schedule import Schedule, Stage, schedule
 from unrolled.equations import OPS, Instruction
 from unrolled.equations.program import Operand, Shape
 

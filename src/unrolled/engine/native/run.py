@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.compiled import CompiledCell, gradient_from_later, gradient_from_loop
-from unrolled.engine.outer import add_outer_products
-from unrolled.engine.packs import Packs, buffer, packs_of, padded_rows
-from unrolled.engine.plan import PARAMETER, SUM, Plan
-from unrolled.engine.rows import Extent, Rows
-from unrolled.engine.workspace import cut, floats_of, slab
+from unrolled.engine.native.compiled import CompiledCell, gradient_from_later, gradient_from_loop
+from unrolled.engine.native.outer import add_outer_products
+from unrolled.engine.native.packs import Packs, buffer, packs_of, padded_rows
+from unrolled.engine.native.plan import PARAMETER, SUM, Plan
+from unrolled.engine.native.rows import Extent, Rows
+from unrolled.engine.native.workspace import cut, floats_of, slab
 
 _CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
 

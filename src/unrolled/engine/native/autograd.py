@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unrolled.engine import native, reference
-from unrolled.engine.compiled import CompiledCell
+from unrolled.engine import reference
+from unrolled.engine.native import run
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.rows import Extent, rows_of
 from unrolled.engine.reference import State
-from unrolled.engine.rows import Extent, rows_of
 from unrolled.equations import Program
 
 
@@ -37,7 +38,7 @@ def _forward(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     cell = cell_of(program, x, state, given)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
-    return native.forward(cell, _named(program, given), rows, x, state, keep)
+    return run.forward(cell, _named(program, given), rows, x, state, keep)
 
 
 @torch.library.custom_op("unrolled::unroll", mutates_args=())
@@ -66,7 +67,7 @@ def _unroll_backward(
     cell = cell_of(traced, x, state, parameters)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     named = _named(traced, parameters)
-    d_x, d_state, found = native.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
+    d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
     return [d_x, *d_state, *(found[p.name] for p in traced.parameters)]
 
 
@@ -78,7 +79,7 @@ def _unroll_shapes(
     trace = 0
     if keep:
         cell = cell_of(_program(program), x, state, parameters)
-        trace = native.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
+        trace = run.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
     return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]
 
 

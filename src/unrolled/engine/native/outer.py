@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unrolled.engine import library
-from unrolled.engine.compiled import Backward, CompiledCell
-from unrolled.engine.packs import columns_of
-from unrolled.engine.rows import Rows
+from unrolled.engine.native import library
+from unrolled.engine.native.compiled import Backward, CompiledCell
+from unrolled.engine.native.packs import columns_of
+from unrolled.engine.native.rows import Rows
 from unrolled.equations.derive import OuterProduct
 
 

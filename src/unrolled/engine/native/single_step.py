@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine import library
-from unrolled.engine.autograd import cell_of
-from unrolled.engine.compiled import CompiledCell
-from unrolled.engine.draft import Draft
-from unrolled.engine.native import threads_for
-from unrolled.engine.packs import buffer, packs_of, padded_rows
-from unrolled.engine.plan import PARAMETER, Memory, Plan
-from unrolled.engine.workspace import cut
+from unrolled.engine.native import library
+from unrolled.engine.native.autograd import cell_of
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.draft import Draft
+from unrolled.engine.native.packs import buffer, packs_of, padded_rows
+from unrolled.engine.native.plan import PARAMETER, Memory, Plan
+from unrolled.engine.native.run import threads_for
+from unrolled.engine.native.workspace import cut
 from unrolled.equations import Program
 from unrolled.equations.columns import split_columns
 

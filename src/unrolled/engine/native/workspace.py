@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unrolled.engine.plan import padded
+from unrolled.engine.native.plan import padded
 
 _LINE = 16  # floats of a cache line: every array starts on one
 _WAITING = 6  # free slabs that are kept for their next use, the latest used first

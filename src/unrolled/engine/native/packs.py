@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from unrolled.engine import library
-from unrolled.engine.compiled import CompiledCell
-from unrolled.engine.plan import Buffer, padded
-from unrolled.engine.workspace import slab
+from unrolled.engine.native import library
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.plan import Buffer, padded
+from unrolled.engine.native.workspace import slab
 
 Matrices = dict[tuple[str, bool], Buffer]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from unrolled.engine.plan import Memory, Plan
+from unrolled.engine.native.plan import Memory, Plan
 from unrolled.equations import Instruction
 from unrolled.equations.program import Operand, Shape
 

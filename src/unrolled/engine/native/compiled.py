@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
-from unrolled.engine.draft import Draft
-from unrolled.engine.library import NativeError
-from unrolled.engine.plan import PARAMETER, SUM, Memory, Plan
-from unrolled.engine.schedule import in_place
+from unrolled.engine.native.draft import Draft
+from unrolled.engine.native.library import NativeError
+from unrolled.engine.native.plan import PARAMETER, SUM, Memory, Plan
+from unrolled.engine.native.schedule import in_place
 from unrolled.equations import Instruction, Program
 from unrolled.equations.derive import Derivative, OuterProduct, derive
 from unrolled.equations.hoist import hoist
