@@ -21,19 +21,17 @@ def run_step(
     module: nn.RNNBase, weights: Weights, x: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One step of all layers: x (batch, input) to (1, batch, output) and new states like `states`."""
-    final = tuple(torch.empty(s.shape) for s in states)
-    number = 0
+    before = list(zip(*(state.unbind(0) for state in states), strict=True))
+    after: list[list[Tensor]] = []
     for _ in range(module.num_layers):
         outputs = []
         for _ in range(2 if module.bidirectional else 1):
-            before = [s[number] for s in states]
-            new = _ready_step(module, number, weights[number], x, before)(x, before)
-            for memory, value in zip(final, new, strict=True):
-                memory[number].copy_(value)
-            outputs.append(new[0])
-            number += 1
+            number = len(after)
+            after.append(_ready_step(module, number, weights[number], x, before[number])(x, before[number]))
+            outputs.append(after[-1][0])
         x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
-    return x.clone(memory_format=torch.contiguous_format).unsqueeze(0), final
+    # What the steps left lies in memory that they will use again: results are copies.
+    return torch.stack([x]), tuple(torch.stack(parts) for parts in zip(*after, strict=True))
 
 
 def _ready_step(
