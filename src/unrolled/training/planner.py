@@ -17,9 +17,8 @@ _SHAPES = [(64, 1), (128, 1), (192, 2), (256, 2), (384, 2), (512, 2), (768, 2), 
 # A model learns well when it sees at least this many tokens per parameter in the time it has: of LSTMs trained on
 # a megabyte of prose for 95 to 900 seconds, the best had seen 2.7 to 4 characters per parameter.
 _TOKENS_PER_PARAMETER = 3.0
-# Of 0.06 to 0.26 over the root of the hidden size, this was the best compromise on a megabyte of prose in 600 to 900
-# steps: LSTMs learn best with a little more, the vanilla RNN with less.
-_RATE = 0.16
+# The rate falls with the hidden size (Yang et al. 2021); docs/decisions/0007 has what was measured.
+_RATE, _HIGHEST_RATE = 2.5, 0.015
 _TIMING_SECONDS = 0.8
 _VALIDATIONS = 10
 _SAVE_SECONDS = 15.0
@@ -107,7 +106,7 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
         batch=batch,
         window=window,
         steps=1,
-        learning_rate=settings.learning_rate or _RATE / math.sqrt(hidden),
+        learning_rate=settings.learning_rate or min(_HIGHEST_RATE, _RATE / hidden),
         warmup=1,
         weight_decay=0.01,
         clip=1.0,
