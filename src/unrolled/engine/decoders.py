@@ -1,0 +1,26 @@
+"""Which decoder runs a stored model: the native one where it can, numpy elsewhere, and a word about why."""
+
+import os
+import warnings
+from typing import TypeAlias
+
+from unrolled.engine.library import NativeError
+from unrolled.engine.native_decoder import NativeDecoder
+from unrolled.engine.numpy_decoder import NumpyDecoder
+from unrolled.engine.step_parts import StepParts
+
+StepDecoder: TypeAlias = NativeDecoder | NumpyDecoder
+
+
+def decoder_for(parts: StepParts) -> StepDecoder:
+    """The decoder of a model's step; UNROLLED_ENGINE=reference takes numpy, =native nothing else than native."""
+    wanted = os.environ.get("UNROLLED_ENGINE", "auto")
+    if wanted == "reference":
+        return NumpyDecoder(parts)
+    try:
+        return NativeDecoder(parts)
+    except NativeError as error:
+        if wanted == "native":
+            raise
+        warnings.warn(f"decoding with numpy, which is slower: {error}", RuntimeWarning, stacklevel=4)
+        return NumpyDecoder(parts)
