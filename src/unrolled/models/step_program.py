@@ -80,10 +80,12 @@ def model_step(cell: Program, layers: int, sizes: Mapping[str, int]) -> ModelSte
         variables += part.variables
         instructions += part.instructions
         outputs += part.outputs
-        # A dropout stands before every layer of the Stack, so layer k has place 2k + 1.
-        names = (variable.name for variable in cell.parameters)
-        parameters.update({f"recurrence.layers.{2 * layer + 1}.{name}": part.name(name) for name in names})
-        below, width = part.outputs[0], part.dimension(cell.states[0].shape[0])
+        parameters.update({f"layers.{layer}.{v.name}": part.name(v.name) for v in cell.parameters})
+        output, size = part.outputs[0], part.dimension(cell.states[0].shape[0])
+        if layer > 0 and size == width:
+            instructions.append(Instruction(f"sum{layer}", "add", (below, output), (size,)))
+            output = f"sum{layer}"
+        below, width = output, size
     shape = (VOCABULARY,)
     variables += [
         Variable(LOGITS, "state", shape),
