@@ -1,13 +1,16 @@
 """A model as a `Decoder`: the reference's text, in one piece or many, saved, forked, alone or in a crowd."""
 
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from decoding_models import made
 
 from unrolled import Decoder, Sampling, State, UnrolledError, cells, generate, save
+from unrolled.generation import Prefixes
 from unrolled.text import bpe_tokenizer, byte_tokenizer
 
 TEXT = "Es war einmal ein süßes Mädchen, das hatte jedermann lieb. 敏捷的狐狸 🦊\n" * 3
@@ -203,3 +206,53 @@ def test_weights_that_are_not_numbers_are_told(model, text_model):
 def test_a_prompt_that_is_no_unicode_is_refused(model):
     with pytest.raises(UnrolledError, match="surrogate"):
         model.start("\ud800")
+
+
+def test_a_known_prompt_starts_at_once_with_the_same_state(model, monkeypatch):
+    read = []
+    engine_read = model.engine.read
+    monkeypatch.setattr(
+        model.engine, "read", lambda states, tokens: read.append(tokens.size) or engine_read(states, tokens)
+    )
+    prefixes = Prefixes(model, most=2)
+
+    def started(prompt):
+        read.clear()
+        state = prefixes.start(prompt, SAMPLING)
+        tokens = sum(read)
+        assert text(model, state, characters=20) == text(model, model.start(prompt, SAMPLING), characters=20)
+        return tokens
+
+    whole = len(model.tokenizer.encode(PROMPT))
+    assert started(PROMPT) == whole
+    assert started(PROMPT) == 0
+    longer = len(model.tokenizer.encode(PROMPT + "\n\n"))
+    assert started(PROMPT + "\n\n") == longer - whole
+    started("")
+    assert len(prefixes) == 2
+    assert started(PROMPT) == whole  # it was used longest ago
+    with pytest.raises(UnrolledError, match="at least 1"):
+        Prefixes(model, most=0)
+
+
+def test_a_million_tokens_leak_nothing():
+    model = Decoder.of(made(cells.CELLS["gru"], 4))
+    state = model.start("a", Sampling(seed=1))
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("only Linux says what a process takes")
+    sizes = []
+    for _ in range(10):
+        for _ in model.generate(state, tokens=100_000):
+            pass
+        sizes.append(int(statm.read_text().split()[1]) * resource.getpagesize())
+    assert state.counter == 1_000_000
+    assert max(sizes[2:]) - sizes[1] < 3_000_000  # the window of 65,536 tokens is full after the first turn
+
+
+def test_a_prompt_of_ten_million_characters():
+    model = Decoder.of(made(cells.CELLS["vanilla"], 2))
+    state = model.start("ab" * 5_000_000, SAMPLING)
+    assert len(state.recent) == 65_536
+    # So small a network has forgotten what came a hundred thousand steps before.
+    assert text(model, state, tokens=30) == text(model, model.start("ab" * 100_000, SAMPLING), tokens=30)

@@ -2,9 +2,10 @@
 
 from unrolled.generation.decoder import Decoder
 from unrolled.generation.generate import generate
+from unrolled.generation.prefixes import Prefixes
 from unrolled.generation.sampling import Sampling
 from unrolled.generation.scoring import TokenScore
 from unrolled.generation.state import State
 from unrolled.generation.stream import Stream
 
-__all__ = ["Decoder", "Sampling", "State", "Stream", "TokenScore", "generate"]
+__all__ = ["Decoder", "Prefixes", "Sampling", "State", "Stream", "TokenScore", "generate"]

@@ -67,10 +67,9 @@ class Decoder:
 
         Raises UnrolledError if the prompt is not valid Unicode.
         """
-        vector = np.zeros(self.engine.state_size, np.float32)
-        logits = np.zeros(self.engine.vocabulary_size, np.float32)
-        state = State(self.hash, vector, logits, np.zeros(0, np.int32), sampling)
-        self.read(state, prompt or START)
+        state = self.fresh()
+        state.resample(sampling)
+        self.read_tokens(state, self.tokens_of(prompt))
         return state
 
     def read(self, state: State, text: str) -> None:
@@ -79,7 +78,20 @@ class Decoder:
         Raises UnrolledError if the state is another model's or the text is not valid Unicode.
         """
         self.check(state)
-        tokens = self.tokenizer.encode(text).astype(np.int32)
+        self.read_tokens(state, self.tokenizer.encode(text).astype(np.int32))
+
+    def fresh(self) -> State:
+        """The state before any token; it must read some before it can generate."""
+        vector = np.zeros(self.engine.state_size, np.float32)
+        logits = np.zeros(self.engine.vocabulary_size, np.float32)
+        return State(self.hash, vector, logits, np.zeros(0, np.int32))
+
+    def tokens_of(self, prompt: str) -> NDArray[np.int32]:
+        """The tokens that `start` reads for `prompt`."""
+        return self.tokenizer.encode(prompt or START).astype(np.int32)
+
+    def read_tokens(self, state: State, tokens: NDArray[np.int32]) -> None:
+        """As `read`, of tokens."""
         state.unread, state.pending = "", b""
         for first in range(0, len(tokens), _PROMPT_CHUNK):
             part = tokens[first : first + _PROMPT_CHUNK]
