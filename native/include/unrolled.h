@@ -124,9 +124,10 @@ int unrolled_pointwise(int32_t opcode, const float *a, const float *b, float *y,
  * forking the stream. Whoever else is in a call, a stream computes the same bits as alone. */
 typedef struct {
   const unrolled_plan *plan;
-  const float *const *matrix; /* packed by unrolled_pack */
+  const void *const *matrix;  /* packed by unrolled_pack, or if `int8` is not 0 by unrolled_int8_pack */
   const float *const *fixed;  /* for each array of the plan: its only row, or NULL for one that a call makes */
   int32_t states, inputs, logits, state_stages; /* logits: an array; state_stages: so many make all new states */
+  int32_t int8;
   const int32_t *state_before, *state_after;    /* arrays, one of each a state */
   const int32_t *input;                         /* arrays that hold a token's row of a table */
   const float *const *table;                    /* vocabulary rows, with the stride of the input's array */
@@ -145,6 +146,12 @@ typedef struct {
 } unrolled_stream;
 
 typedef struct unrolled_decoder unrolled_decoder;
+
+/* Bytes that the packed form of a (rows x columns) matrix of 8-bit numbers takes. */
+int64_t unrolled_int8_size(int64_t rows, int64_t columns);
+/* Packs numbers from -127 to 127, of which row r counts scale[r] times. */
+int unrolled_int8_pack(const int8_t *matrix, const float *scale, int64_t rows, int64_t columns, int64_t row_stride,
+                       void *packed, char *message);
 
 int unrolled_decoder_create(const unrolled_decoder_description *description, unrolled_decoder **decoder, char *message);
 void unrolled_decoder_destroy(unrolled_decoder *decoder);

@@ -118,6 +118,7 @@ int unrolled_decoder_create(const unrolled_decoder_description *d, unrolled_deco
     made->after.assign(d->state_after, d->state_after + d->states);
     made->input.assign(d->input, d->input + d->inputs);
     made->table.assign(d->table, d->table + d->inputs);
+    made->int8 = d->int8 != 0;
     made->logits = d->logits;
     made->state_stages = d->state_stages;
     made->vocabulary = d->plan->arrays[d->logits].width;

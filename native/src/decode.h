@@ -9,7 +9,9 @@
 
 struct unrolled_decoder {
   const unrolled_plan *plan;
-  std::vector<const float *> matrix, fixed, table;
+  std::vector<const void *> matrix;
+  bool int8;  // what the matrices hold
+  std::vector<const float *> fixed, table;
   std::vector<int32_t> before, after, input;
   int logits, state_stages;
   int64_t vocabulary, state_size;
@@ -46,7 +48,10 @@ class Stepper {
  private:
   void one_row(const Stage &stage, int64_t first_block, int64_t last_block);
   void many_rows(const Stage &stage, int64_t rows, int64_t first_block, int64_t last_block);
-  void multiply(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width, int64_t register_step);
+  void multiply(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width, int64_t first_place);
+  void multiply_int8(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width,
+                     int64_t first_place);
+  void round_vectors(const Stage &stage, int64_t rows);
   void execute(const Stage &stage, int64_t row, int64_t first_block, int place, int count, bool blocks_as_rows);
   float *register_at(int operand, int64_t place) const;
 
@@ -57,6 +62,12 @@ class Stepper {
   std::vector<float> registers_;
   float *register_base_;
   std::vector<Pointwise> code_;
+  // Of the int8 form, for each product of the plan that is the first to read a vector in its stage: its rows, rounded.
+  struct Rounded {
+    std::vector<int8_t> values;
+    std::vector<float> scale;
+  };
+  std::vector<Rounded> rounded_;  // by array
 };
 
 }  // namespace unrolled

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "int8.h"
+
 namespace unrolled {
 namespace {
 
@@ -74,6 +76,7 @@ void Stepper::step(int64_t rows, bool all) {
   for (size_t i = 0; i < count; ++i) {
     const int64_t blocks = (stages[i].units + block - 1) / block;
     const int64_t first = blocks * thread_ / threads_, last = blocks * (thread_ + 1) / threads_;
+    if (decoder_.int8 && first < last) round_vectors(stages[i], rows);
     if (first < last) rows == 1 ? one_row(stages[i], first, last) : many_rows(stages[i], rows, first, last);
     barrier_.wait(threads_);
   }
@@ -114,6 +117,7 @@ float *Stepper::register_at(int operand, int64_t place) const {
 // Results of block j go to place j * block_rows, or if `first_place` is given (one row) to first_place + j.
 void Stepper::multiply(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width,
                        int64_t first_place) {
+  if (decoder_.int8) return multiply_int8(group, row, rows, first_block, width, first_place);
   const unrolled_plan &plan = *decoder_.plan;
   const unrolled_product *product = plan.products.data() + group.first;
   const unrolled_array &vector = plan.arrays[product->vector];
@@ -128,12 +132,46 @@ void Stepper::multiply(const ProductGroup &group, int64_t row, int rows, int64_t
   for (int i = 0; i < group.count * width; ++i) {
     const unrolled_product &q = product[i % group.count];
     const int unit_block = i / group.count;
-    p.panel[p.panels] = decoder_.matrix[q.matrix] + (first_block + unit_block) * block * p.depth;
+    p.panel[p.panels] = static_cast<const float *>(decoder_.matrix[q.matrix]) + (first_block + unit_block) * block * p.depth;
     p.result[p.panels] = register_at(q.destination, first_place < 0 ? unit_block * block_rows : first_place + unit_block);
     if (++p.panels == max_panels || i + 1 == group.count * width) {
       kernels().multiply(p);
       p.panels = 0;
     }
+  }
+}
+
+// Every thread rounds for itself: that is sooner done than waiting for another.
+void Stepper::round_vectors(const Stage &stage, int64_t rows) {
+  rounded_.resize(decoder_.plan->arrays.size());
+  for (const ProductGroup &group : stage.groups) {
+    const int a = decoder_.plan->products[group.first].vector;
+    const int64_t depth = int8_depth(decoder_.width(a));
+    const bool broadcast = decoder_.plan->arrays[a].addressing == UNROLLED_BROADCAST;
+    Rounded &to = rounded_[a];
+    to.values.resize(rows * depth);
+    to.scale.resize(rows);
+    for (int64_t r = 0; r < rows; ++r)
+      to.scale[r] =
+          int8_round(array_[a] + (broadcast ? 0 : r * decoder_.stride(a)), decoder_.width(a), to.values.data() + r * depth);
+  }
+}
+
+void Stepper::multiply_int8(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width,
+                            int64_t first_place) {
+  const unrolled_product *product = decoder_.plan->products.data() + group.first;
+  const int64_t columns = decoder_.width(product->vector), depth = int8_depth(columns);
+  const Rounded &from = rounded_[product->vector];
+  const Int8Multiply kernel = int8_multiply();
+  for (int i = 0; i < group.count * width; ++i) {
+    const unrolled_product &q = product[i % group.count];
+    const int unit_block = i / group.count;
+    const auto *panel = reinterpret_cast<const Int8Panel *>(static_cast<const char *>(decoder_.matrix[q.matrix]) +
+                                                            (first_block + unit_block) * int8_panel_bytes(columns));
+    float *result = register_at(q.destination, first_place < 0 ? unit_block * block_rows : first_place + unit_block);
+    for (int r = 0; r < rows; r += int8_rows)
+      kernel(*panel, depth, from.values.data() + (row + r) * depth, depth, from.scale.data() + row + r,
+             std::min(int8_rows, rows - r), result + r * block, q.accumulate);
   }
 }
 

@@ -73,7 +73,7 @@ class RawTensor:
         import torch
 
         kind = getattr(torch, self.dtype)
-        if not self.data:
+        if len(self.data) == 0:
             return torch.empty(self.shape, dtype=kind)
         return torch.frombuffer(bytearray(self.data), dtype=kind).reshape(self.shape)
 

@@ -198,7 +198,7 @@ def test_a_text_goes_on_from_a_saved_state(command: Command, model_file: Path, t
 
 def test_states_and_other_devices_are_refused_together(command: Command, model_file: Path) -> None:
     code, _, err = command("generate", model_file, "--device", "meta", "--save-state", "s")
-    assert (code, err) == (2, "unrolled: --state and --save-state work on the cpu only, not on meta.\n")
+    assert (code, err) == (2, "unrolled: --state, --save-state and --precision work on the cpu only, not on meta.\n")
 
 
 def test_every_token_is_scored_as_json(command: Command, model_file: Path, text_file: Path, tmp_path: Path) -> None:
@@ -209,3 +209,18 @@ def test_every_token_is_scored_as_json(command: Command, model_file: Path, text_
     assert "".join(line["text"] for line in lines) == text_file.read_bytes().decode()[1:]
     assert command("evaluate", model_file, text_file, "--tokens", "t.jsonl")[0] == 0
     assert (tmp_path / "t.jsonl").read_text(encoding="utf-8") == out
+
+
+def test_a_quantized_model_is_small_and_nearly_as_good(command: Command, model_file: Path, text_file: Path) -> None:
+    code, out, err = command("quantize", model_file, "-o", "q.safetensors")
+    assert (code, err) == (0, "")
+    assert "q.safetensors" in out
+    asked = command("generate", model_file, "--precision", "int8", "-n", 50, "--seed", 1)
+    assert command("generate", "q.safetensors", "-n", 50, "--seed", 1) == asked
+    assert asked[0] == 0
+    bits = [float(command("evaluate", m, text_file)[1].split()[3]) for m in (model_file, "q.safetensors")]
+    assert abs(bits[1] / bits[0] - 1) < 0.005
+    message = "unrolled: q.safetensors is of precision int8 already; nothing is left to quantize.\n"
+    assert command("quantize", "q.safetensors", "-o", "r.safetensors") == (2, "", message)
+    code, _, err = command("generate", model_file, "--precision", "int4")
+    assert (code, err.count("\n")) == (2, 1) and "ask for float32 or int8" in err

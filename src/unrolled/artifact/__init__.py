@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from unrolled.artifact.stored import FORMAT, StoredModel, read
+from unrolled.artifact.stored import FORMAT, PRECISIONS, StoredModel, read
 
 if TYPE_CHECKING:
     from unrolled.artifact.text_model import TextModel, load, save
 
-__all__ = ["FORMAT", "StoredModel", "TextModel", "load", "read", "save"]
+__all__ = ["FORMAT", "PRECISIONS", "StoredModel", "TextModel", "load", "read", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from unrolled.artifact.stored import FORMAT, check_fit, check_format, damaged
+from unrolled.artifact.stored import FORMAT, check_fit, check_format, damaged, restored
 from unrolled.errors import UnrolledError
 from unrolled.files import is_intact, save_tensors
 from unrolled.models import LanguageModel
@@ -56,7 +56,7 @@ def load(path: str | Path, device: str = "cpu") -> TextModel:
             model = LanguageModel.from_json(metadata["model"])
         tokenizer = Tokenizer.from_json(metadata["tokenizer"])
         notes = json.loads(metadata["notes"])
-        tensors = {name: tensor.torch() for name, tensor in raw.items()}
+        tensors = {name: tensor.torch() for name, tensor in restored(raw).items()}
         _fit(model, tensors)
         if tokenizer.vocabulary_size != model.config["vocabulary_size"]:
             raise UnrolledError("the tokenizer and the model have different vocabularies.")

@@ -15,16 +15,19 @@ def evaluate(
         str | None,
         typer.Option(help="Write a line of JSON for each token to this file, - for standard output, and nothing else."),
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or int8: faster, a little less exact; as the file has it if not said.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, or with torch cuda, ...")] = "cpu",
 ) -> None:
     """Print bits per byte, and nats and perplexity per token, of a text under a model."""
     if tokens is not None:
-        _write_tokens(model, text, tokens)
+        _write_tokens(model, precision, text, tokens)
         return
     if device == "cpu":
         from unrolled.generation import Decoder
 
-        result = Decoder.load(model).evaluate(text)
+        result = Decoder.load(model, precision).evaluate(text)
     else:
         from unrolled.artifact import load
         from unrolled.training import evaluate_files
@@ -36,12 +39,12 @@ def evaluate(
     typer.echo(f"tokens           {result.tokens:,} ({result.bytes:,} bytes)")
 
 
-def _write_tokens(model: str, text: list[str], path: str) -> None:
+def _write_tokens(model: str, precision: str | None, text: list[str], path: str) -> None:
     from unrolled.files import replacing
     from unrolled.generation import Decoder
     from unrolled.text import prepare
 
-    decoder = Decoder.load(model)
+    decoder = Decoder.load(model, precision)
     with TemporaryDirectory(prefix="unrolled-") as folder:
         corpus = prepare(text, folder, tokenizer=decoder.tokenizer, validation=0.0, fewest_tokens=2)
         scores = decoder.score(corpus.train.ids)

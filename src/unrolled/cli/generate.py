@@ -31,6 +31,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
     state: Annotated[str | None, typer.Option(help="Go on from this file, as written by --save-state.")] = None,
     save_state: Annotated[str | None, typer.Option(help="Write a file to go on from.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or int8: faster, a little less exact; as the file has it if not said.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, or with torch cuda, ...")] = "cpu",
 ) -> None:
     """Generate text with a model. The prompt is printed first, then what the model makes of it."""
@@ -53,11 +56,11 @@ def generate(
     sampling = Sampling(**{"seed": secrets.randbits(32), **settings})
     limits: Any = {"characters": characters, "tokens": tokens, "stop": tuple(stop or ())}
     if device != "cpu":
-        if state or save_state:
-            raise UnrolledError(f"--state and --save-state work on the cpu only, not on {device}.")
+        if state or save_state or precision:
+            raise UnrolledError(f"--state, --save-state and --precision work on the cpu only, not on {device}.")
         _show(prompt, _pieces_by_torch(model, device, prompt, sampling, limits))
         return
-    decoder = Decoder.load(model)
+    decoder = Decoder.load(model, precision)
     if state is None:
         after = decoder.start(prompt, sampling)
     else:

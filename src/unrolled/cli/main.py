@@ -9,6 +9,7 @@ from unrolled import __version__
 from unrolled.cli.cells import cells, draw
 from unrolled.cli.evaluate import evaluate
 from unrolled.cli.generate import generate
+from unrolled.cli.quantize import quantize
 from unrolled.cli.train import train
 from unrolled.errors import UnrolledError, missing_extra
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(generate)
 app.command()(evaluate)
+app.command()(quantize)
 app.command()(cells)
 app.command()(draw)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unrolled.engine import library
 from unrolled.engine.draft import Draft
 from unrolled.engine.plan import PARAMETER, Memory, padded
+from unrolled.engine.quantized import quantize
 from unrolled.engine.step_parts import StepParts
 
 _BEFORE, _AFTER, _INPUT = Memory(table=0), Memory(table=1), Memory(table=-1)
@@ -37,7 +38,7 @@ class Stream(ctypes.Structure):
 class _Description(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("plan", "matrix", "fixed")),
-        *((name, ctypes.c_int32) for name in ("states", "inputs", "logits", "state_stages")),
+        *((name, ctypes.c_int32) for name in ("states", "inputs", "logits", "state_stages", "int8")),
         *((name, ctypes.c_void_p) for name in ("state_before", "state_after", "input", "table")),
     ]
 
@@ -65,7 +66,8 @@ class Job:
 class NativeDecoder:
     """Reads tokens into states, and writes tokens. Raises NativeError where the library is not there."""
 
-    def __init__(self, parts: StepParts) -> None:
+    def __init__(self, parts: StepParts, *, int8: bool = False) -> None:
+        """`int8`: products in whole numbers of 8 bits, of weights and of rounded vectors."""
         program = parts.program
         *states, logits = program.states
         outside = {
@@ -90,7 +92,8 @@ class NativeDecoder:
             self._kept(_rows(parts.vectors[name][None])) if place == PARAMETER else None
             for name, place in plan.memory.items()
         ]
-        packed = [self._kept(_packed(parts.matrices[name])) for name, _ in plan.matrices]
+        pack = _packed_int8 if int8 else _packed
+        packed = [self._kept(pack(parts.matrices[name], parts.scales[name])) for name, _ in plan.matrices]
         tables = [self._kept(_rows(table)) for table in parts.tables.values()]
         stages = [stage.dimension == logits.shape[0] for stage in plan.stages]
         last = stages.index(True) if stages == sorted(stages) and any(stages) else len(stages)
@@ -100,7 +103,7 @@ class NativeDecoder:
             plan.handle,
             self._pointers(packed),
             self._pointers([*fixed, *constants]),
-            *(len(states), len(tables), names.index(after[-1]), last),
+            *(len(states), len(tables), names.index(after[-1]), last, int(int8)),
             self._integers([names.index(state.name) for state in states]),
             self._integers([names.index(name) for name in after[:-1]]),
             self._integers([names.index(name) for name in parts.tables]),
@@ -204,7 +207,19 @@ def _rows(values: NDArray[Any]) -> Floats:
     return result
 
 
-def _packed(matrix: NDArray[Any]) -> Floats:
+def _packed_int8(matrix: NDArray[Any], scales: Floats) -> Floats:
+    if not np.isfinite(matrix).all():
+        raise library.NativeError("weights that are not finite numbers have no 8-bit form")
+    values = quantize(matrix, scales)
+    result = _aligned(-(-library.library().unrolled_int8_size(*values.shape) // 4))
+    library.call(
+        *("unrolled_int8_pack", values.ctypes.data, scales.ctypes.data),
+        *(*values.shape, values.shape[1], result.ctypes.data),
+    )
+    return result
+
+
+def _packed(matrix: NDArray[Any], _scales: Floats) -> Floats:
     matrix = matrix.astype(np.float32, copy=False)
     result = _aligned(library.library().unrolled_packed_size(*matrix.shape))
     strides = [stride // 4 for stride in matrix.strides]

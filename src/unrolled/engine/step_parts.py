@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.engine.numpy_step import execute
+from unrolled.engine.quantized import row_scales
 from unrolled.equations import Program
 from unrolled.equations.hoist import hoist
 
@@ -37,7 +38,10 @@ class StepParts:
         """The parameters that are vectors."""
         self.matrices: dict[str, NDArray[Any]] = {}
         """The matrices of the products: parameters, or some columns of one."""
+        self.scales: dict[str, NDArray[np.float32]] = {}
+        """Of the rows of each matrix, as 8-bit numbers; whole parameters decide, however they are cut."""
         for name, part in hoisted.columns.items():
+            self.scales[name] = row_scales(parameters[part.parameter])
             first = sum(self.widths[d] for d in part.before)
             self.matrices[name] = parameters[part.parameter][:, first : first + self.widths[part.shape[1]]]
         carried = sum(self.widths[hoisted.shapes[name][0]] for name in hoisted.carried)
