@@ -83,6 +83,7 @@ class NativeDecoder:
         self.vocabulary_size = parts.width(logits.name)
         self.state_size = sum(parts.state_widths)
         self.threads = thread_count()
+        """At most so many threads run a step."""
         self._keep: list[Any] = []
         self._handle = ctypes.c_void_p()
 
@@ -94,6 +95,8 @@ class NativeDecoder:
         ]
         pack = _packed_int8 if int8 else _packed
         packed = [self._kept(pack(parts.matrices[name], parts.scales[name])) for name, _ in plan.matrices]
+        self.weight_bytes = sum(array.nbytes for array in self._keep)
+        """What a step reads: packed matrices and vectors, without the table."""
         tables = [self._kept(_rows(table)) for table in parts.tables.values()]
         stages = [stage.dimension == logits.shape[0] for stage in plan.stages]
         last = stages.index(True) if stages == sorted(stages) and any(stages) else len(stages)
