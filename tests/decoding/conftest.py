@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from unrolled.engine.library import NativeError, library
+from unrolled.engine.native.library import NativeError, library
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -6,7 +6,7 @@ import torch
 
 from unrolled import LanguageModel, TextModel
 from unrolled.artifact import StoredModel
-from unrolled.engine.native_decoder import NativeDecoder
+from unrolled.engine.native.decoder import NativeDecoder
 from unrolled.engine.numpy_decoder import NumpyDecoder
 from unrolled.engine.step_parts import StepParts
 from unrolled.text import character_tokenizer

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from unrolled import Decoder, Sampling, UnrolledError, cells, load, save
 from unrolled.artifact import read
 from unrolled.artifact.precision import quantize_file
-from unrolled.engine.native_decoder import NativeDecoder
+from unrolled.engine.native.decoder import NativeDecoder
 from unrolled.engine.quantized import dequantized, quantize, row_scales
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unrolled.engine.native_decoder import Job, choose
+from unrolled.engine.native.decoder import Job, choose
 from unrolled.generation import Sampling
 from unrolled.generation.choice import choose as defined_choose
 from unrolled.generation.exponential import exponential

@@ -6,7 +6,7 @@ import torch
 from decoding_models import KINDS, made, parts_of
 
 from unrolled.cells import CELLS
-from unrolled.engine.native_decoder import Job
+from unrolled.engine.native.decoder import Job
 from unrolled.equations import cell, tanh
 from unrolled.generation import Sampling
 from unrolled.generation.writing import settings_of

@@ -4,8 +4,8 @@ import os
 import warnings
 from typing import TypeAlias
 
-from unrolled.engine.library import NativeError
-from unrolled.engine.native_decoder import NativeDecoder
+from unrolled.engine.native.decoder import NativeDecoder
+from unrolled.engine.native.library import NativeError
 from unrolled.engine.numpy_decoder import NumpyDecoder
 from unrolled.engine.step_parts import StepParts
 

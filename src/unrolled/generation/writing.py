@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.engine.decoders import StepDecoder
-from unrolled.engine.native_decoder import Job, NativeDecoder
+from unrolled.engine.native.decoder import Job, NativeDecoder
 from unrolled.errors import UnrolledError
 from unrolled.generation.choice import choose
 from unrolled.generation.sampling import Sampling

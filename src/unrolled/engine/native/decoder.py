@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.engine import library
-from unrolled.engine.draft import Draft
-from unrolled.engine.plan import PARAMETER, Memory, padded
+from unrolled.engine.native import library
+from unrolled.engine.native.draft import Draft
+from unrolled.engine.native.plan import PARAMETER, Memory, padded
 from unrolled.engine.quantized import quantize
 from unrolled.engine.step_parts import StepParts
 
