@@ -15,7 +15,7 @@ help:
 .venv/installed: pyproject.toml constraints.txt $(wildcard native/*.txt native/include/* native/src/*)
 	@echo "installing into .venv ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) -e .
+	@$(PIP) -e '.[train,draw]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed

@@ -65,23 +65,10 @@ def test_the_public_names_are_these() -> None:
         dir(unrolled)
         == unrolled.__all__
         == [
-            *("Bidirectional", "Dropout", "LanguageModel", "Program", "Recurrent", "Sampling", "Stack", "TextModel"),
-            *("UnrolledError", "accelerate", "cell", "cells", "draw", "evaluate", "exp", "generate", "load", "log"),
-            *(
-                "maximum",
-                "minimum",
-                "nn",
-                "relu",
-                "save",
-                "sigmoid",
-                "sign",
-                "softplus",
-                "sqrt",
-                "tanh",
-                "to_latex",
-                "to_text",
-                "train",
-            ),
+            *("Bidirectional", "Decoder", "Dropout", "LanguageModel", "Program", "Recurrent", "Sampling", "Stack"),
+            *("State", "TextModel", "UnrolledError", "accelerate", "cell", "cells", "draw", "evaluate", "exp"),
+            *("generate", "load", "log", "maximum", "minimum", "nn", "relu", "save", "sigmoid", "sign", "softplus"),
+            *("sqrt", "tanh", "to_latex", "to_text", "train"),
         ]
     )
 

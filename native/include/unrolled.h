@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 2
+#define UNROLLED_ABI 3
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many; rows of every array are padded to a multiple of it. */
 #define UNROLLED_BLOCK 16
@@ -118,6 +118,55 @@ int unrolled_outer(int32_t count, const float *const *a, const int64_t *lda, con
 
 /* y[i] = op(a[i], b[i]) for i < count, for tests of the operations' accuracy. */
 int unrolled_pointwise(int32_t opcode, const float *a, const float *b, float *y, int64_t count, char *message);
+
+/* Decoding: a model that reads and writes tokens. A decoder is a plan of the model's whole step with its memory, all of
+ * which stays the caller's and must outlive it. What a stream of tokens is, is in its `unrolled_stream`: copying that is
+ * forking the stream. Whoever else is in a call, a stream computes the same bits as alone. */
+typedef struct {
+  const unrolled_plan *plan;
+  const void *const *matrix;  /* packed by unrolled_pack, or if `int8` is not 0 by unrolled_int8_pack */
+  const float *const *fixed;  /* for each array of the plan: its only row, or NULL for one that a call makes */
+  int32_t states, inputs, logits, state_stages; /* logits: an array; state_stages: so many make all new states */
+  int32_t int8;
+  const int32_t *state_before, *state_after;    /* arrays, one of each a state */
+  const int32_t *input;                         /* arrays that hold a token's row of a table */
+  const float *const *table;                    /* vocabulary rows, with the stride of the input's array */
+} unrolled_decoder_description;
+
+typedef struct {
+  float *state;    /* the states one after the other, unpadded: unrolled_decoder_state_size floats; read and written */
+  float *logits;   /* of the next token, vocabulary floats; read and written */
+  int32_t *tokens; /* `before` tokens that came earlier, then room for `wanted` */
+  int64_t before, wanted;
+  double repetition_penalty, temperature, log_min_p, top_p; /* as in generation/choice.py; -infinity: no min_p */
+  int64_t repetition_window, top_k;
+  uint64_t seed, counter; /* of the random numbers; `counter` is written */
+  int64_t written;        /* result: tokens made, `wanted` unless logits were bad */
+  int64_t bad_logits;     /* result: how many logits are not finite; above 0 the stream stopped before them */
+} unrolled_stream;
+
+typedef struct unrolled_decoder unrolled_decoder;
+
+/* Bytes that the packed form of a (rows x columns) matrix of 8-bit numbers takes. */
+int64_t unrolled_int8_size(int64_t rows, int64_t columns);
+/* Packs numbers from -127 to 127, of which row r counts scale[r] times. */
+int unrolled_int8_pack(const int8_t *matrix, const float *scale, int64_t rows, int64_t columns, int64_t row_stride,
+                       void *packed, char *message);
+
+int unrolled_decoder_create(const unrolled_decoder_description *description, unrolled_decoder **decoder, char *message);
+void unrolled_decoder_destroy(unrolled_decoder *decoder);
+int64_t unrolled_decoder_vocabulary(const unrolled_decoder *decoder);
+int64_t unrolled_decoder_state_size(const unrolled_decoder *decoder);
+/* Reads `steps` tokens into each of `rows` states. tokens is (rows x steps). logits is (rows x vocabulary), of what
+ * follows the last token, or if `every` is not 0 (rows x steps x vocabulary). */
+int unrolled_decoder_read(const unrolled_decoder *decoder, int64_t rows, int64_t steps, const int32_t *tokens,
+                          float *const *state, float *logits, int32_t every, int32_t threads, char *message);
+/* Writes `wanted` tokens of each stream: chooses one from the logits, reads it, and so on. */
+int unrolled_decoder_write(const unrolled_decoder *decoder, unrolled_stream *const *streams, int64_t count,
+                           int32_t threads, char *message);
+/* The token that the stream's settings choose from `logits`, as `unrolled_decoder_write` does; counts on
+ * `stream->counter`. Result -1: `stream->bad_logits` of them are not finite. */
+int32_t unrolled_choose(const float *logits, int64_t vocabulary, unrolled_stream *stream);
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

@@ -24,12 +24,12 @@ from unrolled.equations import (
     to_latex,
     to_text,
 )
-from unrolled.errors import UnrolledError
+from unrolled.errors import UnrolledError, missing_extra
 
 if TYPE_CHECKING:
     from unrolled import nn
     from unrolled.artifact import TextModel, load, save
-    from unrolled.generation import Sampling, generate
+    from unrolled.generation import Decoder, Sampling, State, generate
     from unrolled.inspection import draw
     from unrolled.layers import Bidirectional, Dropout, Recurrent, Stack
     from unrolled.models import LanguageModel
@@ -41,11 +41,13 @@ __version__ = "0.1.0"
 # What needs torch or matplotlib is imported when it is first asked for, so that `import unrolled` is fast.
 _LAZY = {
     "Bidirectional": "layers",
+    "Decoder": "generation",
     "Dropout": "layers",
     "LanguageModel": "models",
     "Recurrent": "layers",
     "Sampling": "generation",
     "Stack": "layers",
+    "State": "generation",
     "TextModel": "artifact",
     "accelerate": "nn",
     "draw": "inspection",
@@ -58,12 +60,14 @@ _LAZY = {
 
 __all__ = [
     "Bidirectional",
+    "Decoder",
     "Dropout",
     "LanguageModel",
     "Program",
     "Recurrent",
     "Sampling",
     "Stack",
+    "State",
     "TextModel",
     "UnrolledError",
     "accelerate",
@@ -96,7 +100,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("unrolled.nn")
     if name not in _LAZY:
         raise AttributeError(f"module 'unrolled' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"unrolled.{_LAZY[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"unrolled.{_LAZY[name]}"), name)
+    except ModuleNotFoundError as error:
+        message = missing_extra(error)
+        if message is None:
+            raise
+        raise ModuleNotFoundError(f"unrolled.{name}: {message}.", name=error.name) from None
     globals()[name] = value
     return value
 

@@ -6,12 +6,17 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from unrolled.errors import UnrolledError
+from unrolled.tensor_files import RawTensor
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -46,33 +51,40 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ) from error
 
 
-def save_tensors(path: str | Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file with a checksum, whole or not there. Raises UnrolledError if that is not possible."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+def save_tensors(
+    path: str | Path, tensors: "Mapping[str, NDArray[Any]] | Mapping[str, Tensor]", metadata: Mapping[str, str]
+) -> None:
+    """Write arrays of numpy, or tensors of torch, as a safetensors file with a checksum, whole or not there.
 
+    Raises UnrolledError if that is not possible.
+    """
+    from safetensors import SafetensorError
+
+    content: dict[str, Any] = dict(tensors)
+    raw = {name: RawTensor.of(tensor) for name, tensor in content.items()}
+    kind = "numpy" if all(isinstance(tensor, np.ndarray) for tensor in content.values()) else "torch"
+    library = import_module(f"safetensors.{kind}")
     with replacing(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, {**metadata, "checksum": _checksum(metadata, tensors)})
+            library.save_file(content, temporary, {**metadata, "checksum": _checksum(metadata, raw)})
         except SafetensorError as error:  # what the library makes of a full disk
             raise OSError(str(error)) from error
         _sort_metadata(temporary)
 
 
-def is_intact(metadata: Mapping[str, str], tensors: "Mapping[str, Tensor]") -> bool:
+def is_intact(metadata: Mapping[str, str], tensors: "Mapping[str, RawTensor | Tensor]") -> bool:
     """True if a file of `save_tensors` holds what was written. Raises KeyError if it has no checksum."""
     rest = {name: text for name, text in metadata.items() if name != "checksum"}
-    return metadata["checksum"] == _checksum(rest, tensors)
+    raw = {name: t if isinstance(t, RawTensor) else RawTensor.of(t) for name, t in tensors.items()}
+    return metadata["checksum"] == _checksum(rest, raw)
 
 
-def _checksum(metadata: Mapping[str, str], tensors: "Mapping[str, Tensor]") -> str:
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, RawTensor]) -> str:
     """SHA-256 of all that the file says, in the order of the names."""
-    import torch
-
     digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # as bytes: numpy knows no bfloat16
+        digest.update(f"{name} torch.{tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.data)
     return digest.hexdigest()
 
 

@@ -1,13 +1,16 @@
 """The commands in this process: what they print, their exit status, and each mistake as a line, not a traceback."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from unrolled.artifact import load
 from unrolled.cli.main import main
+from unrolled.training import evaluate_files
 
 Result = tuple[int, str, str]
 Command = Callable[..., Result]
@@ -139,3 +142,85 @@ def test_a_mistake_is_one_clear_message(
     assert err.startswith("unrolled: ") and err.count("\n") <= 2 and "Traceback" not in out + err
     left = {path.name for path in tmp_path.iterdir()} - before - {"__pycache__"}
     assert not left, "something half-written is left behind"
+
+
+WITHOUT = """
+import sys
+for name in ("torch", "matplotlib"):
+    sys.modules[name] = None  # as if it were not installed
+sys.argv[0] = "unrolled"
+from unrolled.cli.main import main
+main()
+"""
+
+
+def without_extras(folder: Path, *arguments: object) -> Result:
+    command = [sys.executable, "-c", WITHOUT, *map(str, arguments)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return result.returncode, result.stdout, result.stderr
+
+
+def test_generating_and_evaluating_need_no_torch(
+    command: Command, model_file: Path, text_file: Path, tmp_path: Path
+) -> None:
+    generating = ("generate", model_file, "--prompt", "The", "-n", 50, "--seed", 3)
+    assert without_extras(tmp_path, *generating) == command(*generating)
+    code, out, err = without_extras(tmp_path, "evaluate", model_file, text_file)
+    assert (code, err) == (0, "")
+    expected = evaluate_files(load(model_file), [str(text_file)])
+    printed = dict(zip(("bits", "nats"), (float(line.split()[-1]) for line in out.splitlines()), strict=False))
+    # Four digits are printed, of sums in another order.
+    assert abs(printed["bits"] - expected.bits_per_byte) < 1e-4
+    assert abs(printed["nats"] - expected.nats_per_token) < 1e-4
+
+
+def test_what_needs_an_extra_says_how_to_install_it(text_file: Path, tmp_path: Path) -> None:
+    message = "unrolled: {} {}, which is not installed; install it with: pip install 'unrolled[{}]'.\n"
+    cases = [
+        (("train", text_file, "-o", "m"), "training and layers need torch", "train"),
+        (("draw", "lstm", "-o", "a.svg"), "drawing needs matplotlib", "draw"),
+    ]
+    for arguments, need, extra in cases:
+        purpose, _, what = need.rpartition(" ")
+        assert without_extras(tmp_path, *arguments) == (2, "", message.format(purpose, what, extra))
+
+
+def test_a_text_goes_on_from_a_saved_state(command: Command, model_file: Path, tmp_path: Path) -> None:
+    settings = ("--prompt", "The", "--seed", 3, "--temperature", 1.1, "--repetition-penalty", 1.2)
+    whole = command("generate", model_file, *settings, "-n", 60)[1]
+    first = command("generate", model_file, *settings, "-n", 25, "--save-state", "s")[1]
+    second = command("generate", model_file, "--state", "s", "-n", 35, "--save-state", "s")[1]
+    assert first.removesuffix("\n") + second == whole
+    once = command("generate", model_file, "--state", "s", "--seed", 4, "-n", 20)
+    assert once == command("generate", model_file, "--state", "s", "--seed", 4, "-n", 20)
+    assert once[1] != command("generate", model_file, "--state", "s", "--seed", 5, "-n", 20)[1]
+
+
+def test_states_and_other_devices_are_refused_together(command: Command, model_file: Path) -> None:
+    code, _, err = command("generate", model_file, "--device", "meta", "--save-state", "s")
+    assert (code, err) == (2, "unrolled: --state, --save-state and --precision work on the cpu only, not on meta.\n")
+
+
+def test_every_token_is_scored_as_json(command: Command, model_file: Path, text_file: Path, tmp_path: Path) -> None:
+    code, out, err = command("evaluate", model_file, text_file, "--tokens", "-")
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert set(lines[0]) == {"token", "text", "nats", "rank", "entropy"}
+    assert "".join(line["text"] for line in lines) == text_file.read_bytes().decode()[1:]
+    assert command("evaluate", model_file, text_file, "--tokens", "t.jsonl")[0] == 0
+    assert (tmp_path / "t.jsonl").read_text(encoding="utf-8") == out
+
+
+def test_a_quantized_model_is_small_and_nearly_as_good(command: Command, model_file: Path, text_file: Path) -> None:
+    code, out, err = command("quantize", model_file, "-o", "q.safetensors")
+    assert (code, err) == (0, "")
+    assert "q.safetensors" in out
+    asked = command("generate", model_file, "--precision", "int8", "-n", 50, "--seed", 1)
+    assert command("generate", "q.safetensors", "-n", 50, "--seed", 1) == asked
+    assert asked[0] == 0
+    bits = [float(command("evaluate", m, text_file)[1].split()[3]) for m in (model_file, "q.safetensors")]
+    assert abs(bits[1] / bits[0] - 1) < 0.005
+    message = "unrolled: q.safetensors is of precision int8 already; nothing is left to quantize.\n"
+    assert command("quantize", "q.safetensors", "-o", "r.safetensors") == (2, "", message)
+    code, _, err = command("generate", model_file, "--precision", "int4")
+    assert (code, err.count("\n")) == (2, 1) and "ask for float32 or int8" in err

@@ -1,7 +1,9 @@
 """`unrolled generate`: text from a model, shown as it is produced."""
 
 import sys
-from typing import Annotated
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
@@ -13,36 +15,73 @@ def generate(
         int | None, typer.Option("--characters", "-n", help="How much text at most; 1000 if not said.")
     ] = None,
     tokens: Annotated[int | None, typer.Option(help="How many tokens at most.")] = None,
-    temperature: Annotated[float, typer.Option(help="Below 1 safer, above 1 bolder; 0 is greedy.")] = 0.8,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1 safer, above 1 bolder, 0 is greedy; 0.8 if not said.")
+    ] = None,
     greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
-    top_k: Annotated[int, typer.Option(help="Only the k likeliest tokens; 0 for all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Only the likeliest tokens that together have this share.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Only tokens with this share of the likeliest one's probability.")] = 0.0,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes recent tokens less likely.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest tokens.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Only the likeliest tokens that together have this share.")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Only tokens with this share of the likeliest one's probability.")
+    ] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1 makes recent tokens less likely.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be given more than once.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
+    state: Annotated[str | None, typer.Option(help="Go on from this file, as written by --save-state.")] = None,
+    save_state: Annotated[str | None, typer.Option(help="Write a file to go on from.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or int8: faster, a little less exact; as the file has it if not said.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, or with torch cuda, ...")] = "cpu",
 ) -> None:
     """Generate text with a model. The prompt is printed first, then what the model makes of it."""
     import secrets
 
-    from unrolled.artifact import load
-    from unrolled.generation import Sampling
-    from unrolled.generation import generate as pieces_of
+    from unrolled.errors import UnrolledError
+    from unrolled.generation import Decoder, Sampling
 
     if prompt == "-":
         prompt = sys.stdin.read()
-    sampling = Sampling(
-        temperature=0.0 if greedy else temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=secrets.randbits(32) if seed is None else seed,
-    )
-    pieces = pieces_of(
-        load(model, device), prompt, characters=characters, tokens=tokens, sampling=sampling, stop=tuple(stop or ())
-    )
+    settings: dict[str, Any] = {
+        "temperature": 0.0 if greedy else temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    settings = {name: value for name, value in settings.items() if value is not None}
+    sampling = Sampling(**{"seed": secrets.randbits(32), **settings})
+    limits: Any = {"characters": characters, "tokens": tokens, "stop": tuple(stop or ())}
+    if device != "cpu":
+        if state or save_state or precision:
+            raise UnrolledError(f"--state, --save-state and --precision work on the cpu only, not on {device}.")
+        _show(prompt, _pieces_by_torch(model, device, prompt, sampling, limits))
+        return
+    decoder = Decoder.load(model, precision)
+    if state is None:
+        after = decoder.start(prompt, sampling)
+    else:
+        after = decoder.load_state(state)
+        if settings:  # else it goes on exactly as it was going
+            after.resample(replace(after.sampling, **settings))
+        if prompt:
+            decoder.read(after, prompt)
+    _show(prompt, decoder.generate(after, **limits))
+    if save_state is not None:
+        after.save(save_state)
+
+
+def _pieces_by_torch(model: str, device: str, prompt: str, sampling: Any, limits: Any) -> Iterator[str]:
+    from unrolled.artifact import load
+    from unrolled.generation import generate as pieces_of
+
+    return pieces_of(load(model, device), prompt, sampling=sampling, **limits)
+
+
+def _show(prompt: str, pieces: Iterable[str]) -> None:
     out = sys.stdout
     if hasattr(out, "reconfigure"):
         # The text is UTF-8 with its own line ends, whatever the terminal's locale says.

@@ -9,8 +9,9 @@ from unrolled import __version__
 from unrolled.cli.cells import cells, draw
 from unrolled.cli.evaluate import evaluate
 from unrolled.cli.generate import generate
+from unrolled.cli.quantize import quantize
 from unrolled.cli.train import train
-from unrolled.errors import UnrolledError
+from unrolled.errors import UnrolledError, missing_extra
 
 app = typer.Typer(
     name="unrolled",
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(generate)
 app.command()(evaluate)
+app.command()(quantize)
 app.command()(cells)
 app.command()(draw)
 
@@ -50,6 +52,12 @@ def main() -> None:
         app()
     except UnrolledError as error:
         typer.echo(f"unrolled: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        message = missing_extra(error)
+        if message is None:
+            raise
+        typer.echo(f"unrolled: {message}.", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,6 +1,20 @@
-"""Engines run a Program over time: the reference in torch defines what is right, the native one is fast."""
+"""Engines run a Program over time: the reference in torch defines what is right, the native one is fast.
 
-from unrolled.engine.choice import engine_for, unroll, use_engine
-from unrolled.engine.reference import State
+Decoding (`steps.py`) needs no torch, so nothing here imports it before it is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unrolled.engine.choice import engine_for, unroll, use_engine
+    from unrolled.engine.reference import State
 
 __all__ = ["State", "engine_for", "unroll", "use_engine"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from unrolled.engine import choice
+
+    return getattr(choice, name)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.errors import UnrolledError
+from unrolled.generation.exponential import exponential
 from unrolled.generation.sampling import Sampling
 from unrolled.generation.splitmix import Random
 
@@ -44,11 +45,11 @@ def choose(logits: NDArray[Any], sampling: Sampling, recent: Collection[int], ra
     >>> choose(np.array([0.1, 2.0, 0.3]), Sampling(temperature=0), recent=[], random=Random(seed=0))
     1
     """
-    candidates = Candidates(np.arange(np.size(logits)), _checked(logits))
+    candidates = Candidates(np.arange(np.size(logits)), finite(logits))
     for rule in RULES:
         candidates = rule(candidates, sampling, recent)
     # The largest u is 1 - 2**-53, for which u * total still rounds below total, so some sum exceeds it.
-    sums = np.cumsum(np.exp(candidates.logits))
+    sums = np.cumsum(exponential(candidates.logits))
     position = np.searchsorted(sums, random.uniform() * sums[-1], side="right")
     return int(candidates.ids[position])
 
@@ -98,7 +99,7 @@ def top_p(candidates: Candidates, sampling: Sampling, _recent: Collection[int]) 
     """
     if sampling.top_p == 1:
         return candidates
-    weights = np.exp(candidates.logits)
+    weights = exponential(candidates.logits)
     needed = sampling.top_p * np.cumsum(weights)[-1]
     # Sorting a few of the likeliest is nearly always enough; if not, more of them.
     count = 64
@@ -137,7 +138,8 @@ def largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return np.flatnonzero(kept)
 
 
-def _checked(logits: NDArray[Any]) -> NDArray[np.float64]:
+def finite(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """`logits` (vocabulary,) in float64. Raises UnrolledError if they are of another shape or not finite."""
     row = np.asarray(logits, np.float64)
     if row.ndim != 1 or not row.size:
         raise UnrolledError(f"A token is chosen from logits of shape (vocabulary,), but {row.shape} came.")

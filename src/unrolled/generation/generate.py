@@ -1,6 +1,5 @@
 """Text from a trained model, piece by piece as it comes."""
 
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from unrolled.errors import UnrolledError
 from unrolled.generation.choice import choose
+from unrolled.generation.limits import START, limits
 from unrolled.generation.sampling import Sampling
 from unrolled.generation.splitmix import Random
 from unrolled.generation.step import step
@@ -20,10 +19,6 @@ from unrolled.text import StreamDecoder
 if TYPE_CHECKING:  # it brings torch, which only a torch model's step needs
     from unrolled.artifact import TextModel
 
-# What a model reads when there is no prompt: a text may begin wherever a line may.
-_START = "\n"
-
-_DEFAULT_CHARACTERS = 1000
 _DEFAULT_SAMPLING = Sampling()
 
 # Tokens of the prompt that are read at once: enough to keep the matrix products busy, while the logits of a
@@ -62,14 +57,10 @@ def generate(
     >>> len("".join(generate(untrained, "Once upon a time", characters=20)))
     20
     """
-    for name, limit in (("characters", characters), ("tokens", tokens)):
-        if limit is not None and (not isinstance(limit, int) or not 0 <= limit <= sys.maxsize):
-            raise UnrolledError(f"{name} is {limit!r}; it must be a whole number from 0 to {sys.maxsize}.")
-    if characters is None:
-        characters = _DEFAULT_CHARACTERS if tokens is None else sys.maxsize
-    prompt_ids = text_model.tokenizer.encode(prompt or _START)
-    ids = islice(_continue(text_model, prompt_ids, sampling), tokens)
-    return _text(ids, StreamDecoder(text_model.tokenizer), StopStrings(stop), characters)
+    most_characters, most_tokens = limits(characters, tokens)
+    prompt_ids = text_model.tokenizer.encode(prompt or START)
+    ids = islice(_continue(text_model, prompt_ids, sampling), most_tokens)
+    return _text(ids, StreamDecoder(text_model.tokenizer), StopStrings(stop), most_characters)
 
 
 def _continue(text_model: "TextModel", prompt: NDArray[np.int64], sampling: Sampling) -> Iterator[int]:

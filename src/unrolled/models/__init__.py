@@ -1,5 +1,16 @@
 """Models are networks for a purpose: tensors in, tensors out. They never see a string."""
 
-from unrolled.models.language_model import LanguageModel, detached
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unrolled.models.language_model import LanguageModel, detached
 
 __all__ = ["LanguageModel", "detached"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from unrolled.models import language_model  # it brings torch, which a stored model's step does not need
+
+    return getattr(language_model, name)

@@ -2,6 +2,7 @@
 
 from unrolled.text.batches import Batch, Streams, largest_batch
 from unrolled.text.corpus import Corpus, Part
+from unrolled.text.evaluation import Evaluation, scored
 from unrolled.text.preparation import prepare
 from unrolled.text.sources import Sources
 from unrolled.text.tokenizers import (
@@ -19,6 +20,7 @@ __all__ = [
     "TOKENIZERS",
     "Batch",
     "Corpus",
+    "Evaluation",
     "Part",
     "Sources",
     "StreamDecoder",
@@ -31,5 +33,6 @@ __all__ = [
     "largest_batch",
     "make_tokenizer",
     "prepare",
+    "scored",
     "validation_batches",
 ]

@@ -1,6 +1,7 @@
 """Training: from text to a model, with checkpoints, recovery and exact resume. Yields events, prints nothing."""
 
-from unrolled.training.evaluation import Evaluation, evaluate, evaluate_files
+from unrolled.text import Evaluation
+from unrolled.training.evaluation import evaluate, evaluate_files
 from unrolled.training.events import Event, Finished, Planned, Progress, Recovered, Stopped, Validated
 from unrolled.training.plan import Plan, Settings
 from unrolled.training.run import run_folder, train

@@ -1,7 +1,5 @@
 """How well a model predicts a text it has not seen: one pass in parallel streams with carried state."""
 
-import math
-from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -12,27 +10,12 @@ from torch.nn import functional
 from unrolled.artifact import TextModel
 from unrolled.errors import UnrolledError
 from unrolled.models import LanguageModel
-from unrolled.text import Sources, prepare, validation_batches
+from unrolled.text import Evaluation, Sources, prepare, scored, validation_batches
 
 # Each stream starts without a past; that costs a little at its beginning, so a short text gets few streams.
 _STREAMS = 16
 _WINDOW = 128
 _SHORTEST_STREAM = 1000
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Losses of a text: `nats_per_token` (natural logarithm) and `bits_per_byte` of its UTF-8 form."""
-
-    tokens: int
-    bytes: int
-    nats_per_token: float
-    bits_per_byte: float
-
-    @property
-    def perplexity(self) -> float:
-        """exp(nats per token): as many equally likely tokens would be as surprising."""
-        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
 def nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") -> float:
@@ -61,7 +44,7 @@ def evaluate(text_model: TextModel, text: str, device: str = "cpu") -> Evaluatio
     ids = text_model.tokenizer.encode(text)
     if len(ids) < 2:
         raise UnrolledError(f"the text has {len(ids)} tokens; at least 2 are needed to predict one from another.")
-    return scored(nats(text_model.model, ids, device), ids, text_model, len(text.encode()))
+    return scored(nats(text_model.model, ids, device), ids, text_model.tokenizer, len(text.encode()))
 
 
 def evaluate_files(text_model: TextModel, sources: Sources, device: str = "cpu") -> Evaluation:
@@ -72,10 +55,4 @@ def evaluate_files(text_model: TextModel, sources: Sources, device: str = "cpu")
     with TemporaryDirectory(prefix="unrolled-") as folder:
         corpus = prepare(sources, folder, tokenizer=text_model.tokenizer, validation=0.0, fewest_tokens=2)
         whole = corpus.train
-        return scored(nats(text_model.model, whole.ids, device), whole.ids, text_model, whole.bytes)
-
-
-def scored(total: float, ids: NDArray[np.integer], text_model: TextModel, text_bytes: int) -> Evaluation:
-    """The losses of a text of `text_bytes` bytes whose tokens after the first cost `total` nats together."""
-    predicted = text_bytes - len(text_model.tokenizer.token_bytes(int(ids[0])))
-    return Evaluation(len(ids) - 1, predicted, total / (len(ids) - 1), total / math.log(2) / max(1, predicted))
+        return scored(nats(text_model.model, whole.ids, device), whole.ids, text_model.tokenizer, whole.bytes)

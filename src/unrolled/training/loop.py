@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from unrolled.artifact import TextModel, load, save
 from unrolled.errors import UnrolledError
 from unrolled.models import LanguageModel, detached
-from unrolled.text import Corpus, Streams
-from unrolled.training.evaluation import Evaluation, nats, scored
+from unrolled.text import Corpus, Evaluation, Streams, scored
+from unrolled.training.evaluation import nats
 from unrolled.training.events import Event, Finished, Planned, Progress, Recovered, Stopped, Validated
 from unrolled.training.plan import Plan
 from unrolled.training.processes import Processes
@@ -117,8 +117,9 @@ class Run:
         whole = self.corpus.validation
         share = len(ids) / len(whole.ids)
         # Of a part of the text the bytes are not counted but taken in proportion.
-        text_model = TextModel(self.model, self.corpus.tokenizer)
-        return scored(nats(self.model, ids, self.processes.device), ids, text_model, round(whole.bytes * share))
+        return scored(
+            nats(self.model, ids, self.processes.device), ids, self.corpus.tokenizer, round(whole.bytes * share)
+        )
 
     def is_finite(self) -> bool:
         """False if a weight is infinite or not a number: such a run is not worth saving."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 2
+ABI = 3
 BLOCK = 16
 MESSAGE = 256
 COPY, ACCUMULATE = 0, 17
@@ -111,6 +111,16 @@ def library() -> ctypes.CDLL:
         *(POINTER(c_void_p), POINTER(c_int64), c_int32, c_char_p),
     ]
     loaded.unrolled_outer.argtypes = outer
+    decoder: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, POINTER(c_void_p), c_void_p, c_int32, c_int32, c_char_p]
+    loaded.unrolled_decoder_create.argtypes = [c_void_p, POINTER(c_void_p), c_char_p]
+    loaded.unrolled_decoder_destroy.argtypes = [c_void_p]
+    loaded.unrolled_decoder_destroy.restype = None
+    loaded.unrolled_decoder_read.argtypes = decoder
+    loaded.unrolled_decoder_write.argtypes = [c_void_p, POINTER(c_void_p), c_int64, c_int32, c_char_p]
+    loaded.unrolled_int8_size.restype = c_int64
+    loaded.unrolled_int8_size.argtypes = [c_int64, c_int64]
+    loaded.unrolled_int8_pack.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p, c_char_p]
+    loaded.unrolled_choose.argtypes = [c_void_p, c_int64, c_void_p]
     loaded.unrolled_plan_create.argtypes = [POINTER(PlanDescription), POINTER(c_void_p), c_char_p]
     loaded.unrolled_plan_destroy.argtypes = [c_void_p]
     loaded.unrolled_plan_destroy.restype = None

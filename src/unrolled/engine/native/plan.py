@@ -80,6 +80,16 @@ class Plan:
         if getattr(self, "_handle", None):
             library.library().unrolled_plan_destroy(self._handle)
 
+    @property
+    def handle(self) -> ctypes.c_void_p:
+        """The plan in the native library, which lives as long as this object."""
+        return self._handle
+
+    @property
+    def constants(self) -> "tuple[np.ndarray, ...]":
+        """The arrays of the constants, which come after those of `memory`."""
+        return tuple(self._constants.values())
+
     def _create(
         self, cut: Schedule, widths: Mapping[str, int], shapes: Mapping[str, Shape], tables: int, independent: bool
     ) -> None:

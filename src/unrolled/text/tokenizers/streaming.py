@@ -14,9 +14,15 @@ class StreamDecoder:
     (['a', '', 'é'], '')
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, pending: bytes = b"") -> None:
         self._tokenizer = tokenizer
         self._decoder = getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder.setstate((pending, 0))
+
+    @property
+    def pending(self) -> bytes:
+        """The bytes of a character that is not complete yet; with them another decoder goes on from here."""
+        return self._decoder.getstate()[0]
 
     def push(self, token: int) -> str:
         """The characters that `token` completes; "" while one is incomplete.
