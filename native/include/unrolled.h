@@ -106,7 +106,7 @@ int unrolled_plan_run(const unrolled_plan *plan, const unrolled_run_arguments *a
 int64_t unrolled_packed_size(int64_t rows, int64_t columns);
 /* Packs `matrix` (element (r, c) at r * row_stride + c * column_stride): transposing is swapping the strides. */
 int unrolled_pack(const float *matrix, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
-                  float *packed, char *message);
+                  float *packed, int32_t threads, char *message);
 
 /* A number that tells most changes of `count` floats: of 64 of them, spread evenly. */
 uint64_t unrolled_fingerprint(const float *values, int64_t count);

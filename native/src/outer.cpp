@@ -1,6 +1,7 @@
 // result += a^T b over many rows: the sum of outer products that a weight's gradient is, for several a at once.
 // Blocked so that a packed block of each factor stays in cache; both factors are packed along the rows.
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <vector>
 
@@ -11,8 +12,8 @@
 namespace unrolled {
 namespace {
 
-constexpr int64_t depth_block = 256;  // rows of a and b per pass: a panel of b (16 KiB) stays in the first cache
-constexpr int64_t left_block = 96;    // columns of a per pass: its block (96 KiB) stays in the second
+constexpr int64_t depth_block = 384;  // rows of a and b per pass: four panels of b (96 KiB) stay in the second cache
+constexpr int64_t left_block = 96;    // columns of a per pass: its block (144 KiB) stays there too
 
 struct Outer {
   int count;
@@ -24,18 +25,26 @@ struct Outer {
   const int64_t *ldr;
 };
 
-// packed[panel][row][column of the panel], panels of Width columns, zero beyond the last column.
+// packed[panel][row][column of the panel], panels of Width columns, zero beyond the last column. Row by row, because a
+// row is contiguous; a few panels at a time, because each is written to memory of its own.
 template <int Width>
 void pack_columns(const float *from, int64_t ld, int64_t rows, int64_t columns, float *packed) {
-  for (int64_t first = 0; first < columns; first += Width) {
-    const int64_t count = std::min<int64_t>(Width, columns - first);
-    const float *row = from + first;
-    for (int64_t r = 0; r < rows; ++r, packed += Width, row += ld) {
-      if (count == Width)
-        for (int c = 0; c < Width; ++c) packed[c] = row[c];
-      else
-        std::fill(std::copy(row, row + count, packed), packed + Width, 0.0f);
+  constexpr int64_t together = 96 / Width;
+  const int64_t whole = columns / Width, rest = columns % Width;
+  for (int64_t first = 0; first < whole; first += together) {
+    const int64_t last = std::min(first + together, whole);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float *ahead = from + std::min(r + 8, rows - 1) * ld;  // rows lie too far apart to be fetched unasked
+      for (int64_t c = first * Width; c < last * Width; c += block) __builtin_prefetch(ahead + c);
+      for (int64_t p = first; p < last; ++p)
+        std::memcpy(packed + (p * rows + r) * Width, from + r * ld + p * Width, Width * sizeof(float));
     }
+  }
+  if (rest == 0) return;
+  float *to = packed + whole * rows * Width;
+  for (int64_t r = 0; r < rows; ++r, to += Width) {
+    const float *row = from + r * ld + whole * Width;
+    std::fill(std::copy(row, row + rest, to), to + Width, 0.0f);
   }
 }
 

@@ -101,6 +101,7 @@ def _unroll_backward_shapes(
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
     program, x, state, parameters, lengths, keep = inputs
     ctx.program, ctx.states, ctx.keep = program, len(state), keep
+    ctx.set_materialize_grads(False)  # a gradient of zeros for the trace would be as large as the trace
     ctx.save_for_backward(x, *state, *parameters, output[-1], *([] if lengths is None else [lengths]))
 
 

@@ -105,7 +105,7 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_packed_size.argtypes = [c_int64, c_int64]
     loaded.unrolled_fingerprint.restype = c_uint64
     loaded.unrolled_fingerprint.argtypes = [c_void_p, c_int64]
-    loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_char_p]
+    loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_int32, c_char_p]
     outer: list[Any] = [
         *(c_int32, POINTER(c_void_p), POINTER(c_int64), c_void_p, *[c_int64] * 4),
         *(POINTER(c_void_p), POINTER(c_int64), c_int32, c_char_p),

@@ -53,7 +53,8 @@ class Packs:
             part = part.t()
         size = library.library().unrolled_packed_size(*part.shape)
         packed = slab(size)
-        library.call("unrolled_pack", part.data_ptr(), *part.shape, *part.stride(), packed.data_ptr())
+        threads = torch.get_num_threads()
+        library.call("unrolled_pack", part.data_ptr(), *part.shape, *part.stride(), packed.data_ptr(), threads)
         return packed
 
 

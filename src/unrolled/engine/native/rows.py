@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.engine.native.workspace import result
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -66,11 +68,11 @@ class Rows:
     def unpack(self, packed: Tensor) -> Tensor:
         """(total, size) to a new (batch, time, size), zero past each length."""
         if self.order is None:
-            result = packed.new_empty(self.batch, self.time, packed.shape[1])
-            return result.copy_(packed.unflatten(0, (self.time, self.batch)).transpose(0, 1))  # type: ignore[no-untyped-call]
-        result = packed.new_zeros(self.batch * self.time, packed.shape[1])
-        result.index_copy_(0, self._places, packed)
-        return result.view(self.batch, self.time, packed.shape[1])
+            steps = packed.unflatten(0, (self.time, self.batch))  # type: ignore[no-untyped-call]
+            return result(self.batch, self.time, packed.shape[1]).copy_(steps.transpose(0, 1))
+        unpacked = result(self.batch * self.time, packed.shape[1]).zero_()
+        unpacked.index_copy_(0, self._places, packed)
+        return unpacked.view(self.batch, self.time, packed.shape[1])
 
     def sort(self, state: Tensor) -> Tensor:
         """(batch, size), longest sequence first."""

@@ -1,9 +1,12 @@
 """Memory that runs use again. Fresh memory costs a page fault for every 4 KiB at its first touch, in each training step
-anew; memory that was used before costs nothing.
+anew; memory that was used before costs nothing, and in pages of 2 MiB it is found faster too.
 
-A slab is free when nobody but the pool holds its storage: autograd frees what it saved by letting go of it.
+A slab is free when nobody but the pool refers to it: a tensor on it holds a reference, and autograd frees what it saved
+by letting go of it.
 """
 
+import mmap
+import sys
 import threading
 from collections.abc import Mapping
 
@@ -13,51 +16,67 @@ from torch import Tensor
 from unrolled.engine.native.plan import padded
 
 _LINE = 16  # floats of a cache line: every array starts on one
-_WAITING = 6  # free slabs that are kept for their next use, the latest used first
+_GAP = 9 * _LINE  # between arrays: at equal distances from a page's start they would share the same few places in cache
+_SMALL = 16_384  # floats below which the allocator of torch does as well
+_LARGE = 262_144  # floats from which a result for the caller is worth a slab
+_WAITING = 8  # free slabs that are kept for their next use, the latest used first
 
 
 def slab(floats: int) -> Tensor:
-    """A 1-d tensor of at least so many floats, uninitialised; let go of it to give it back."""
-    return _POOL.take(floats)
+    """A 1-d tensor of so many floats, uninitialised; let go of it to give it back."""
+    # Ragged batches differ a little from step to step, so a new slab is a little larger than asked for.
+    return torch.empty(floats) if floats < _SMALL else _POOL.take(floats, floats // 8)
+
+
+def result(*shape: int) -> Tensor:
+    """An uninitialised tensor for the caller to keep, no larger than it must be."""
+    floats = torch.Size(shape).numel()
+    return torch.empty(shape) if floats < _LARGE else _POOL.take(floats, 0).view(shape)
 
 
 def cut(memory: Tensor | None, arrays: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
     """Arrays of (rows, width), padded, one after the other in `memory` (None: in a slab of their own)."""
     memory = slab(floats_of(arrays)) if memory is None else memory
-    result: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     first = 0
     for name, (rows, width) in arrays.items():
-        result[name] = memory[first : first + rows * padded(width)].view(rows, padded(width))
-        first += -(-rows * padded(width) // _LINE) * _LINE
-    return result
+        found[name] = memory[first : first + rows * padded(width)].view(rows, padded(width))
+        first += _place(rows, width)
+    return found
 
 
 def floats_of(arrays: Mapping[str, tuple[int, int]]) -> int:
     """The memory that `cut` needs."""
-    return sum(-(-rows * padded(width) // _LINE) * _LINE for rows, width in arrays.values())
+    return sum(_place(rows, width) for rows, width in arrays.values())
+
+
+def _place(rows: int, width: int) -> int:
+    return rows * padded(width) + _GAP  # whole lines: what is padded is
 
 
 class _Pool:
     def __init__(self) -> None:
-        self._slabs: list[torch.UntypedStorage] = []  # the latest used last
+        self._slabs: list[mmap.mmap] = []  # the latest used last
         self._lock = threading.Lock()
 
-    def take(self, floats: int) -> Tensor:
+    def take(self, floats: int, spare: int) -> Tensor:
         with self._lock:
-            size = 4 * floats
-            free = [s for s in self._slabs if _holders(s) == 1]
-            fitting = [s for s in free if size <= s.nbytes() <= 2 * size + 65536]
-            # Ragged batches differ a little from step to step, so a new slab is a little larger than asked for.
-            storage = min(fitting, key=len) if fitting else torch.empty(floats + floats // 8 + 1).untyped_storage()
-            dropped = {id(s) for s in [s for s in free if s is not storage][:-_WAITING]}
-            self._slabs = [s for s in self._slabs if s is not storage and id(s) not in dropped] + [storage]
-            empty: Tensor = torch.empty(0)
-            return empty.set_(storage, 0, (floats,))  # type: ignore[call-overload,no-any-return]
+            least, most = 4 * floats, 4 * (floats + 2 * spare)
+            free = [at for at in range(len(self._slabs)) if sys.getrefcount(self._slabs[at]) == _UNUSED]
+            fitting = [at for at in free if least <= len(self._slabs[at]) <= most]
+            chosen = min(fitting, key=lambda at: len(self._slabs[at])) if fitting else None
+            memory = _memory(4 * (floats + spare)) if chosen is None else self._slabs[chosen]
+            dropped = {chosen, *[at for at in free if at != chosen][:-_WAITING]}
+            self._slabs = [s for at, s in enumerate(self._slabs) if at not in dropped] + [memory]
+            return torch.frombuffer(memory, dtype=torch.float32, count=floats)
 
 
-def _holders(storage: torch.UntypedStorage) -> int:
-    """How many hold the storage, this reference included."""
-    return int(torch._C._storage_Use_Count(storage._cdata))
+def _memory(size: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
+_UNUSED = 2  # references to a slab in the pool while it is asked: the list's, and the one that asks
 _POOL = _Pool()
