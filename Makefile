@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench clean
+.PHONY: help demo test check docs bench sanitize clean
 
 help:
 	@echo "make demo   train a small model on the Python language reference (2 minutes) and let it write"
@@ -11,6 +11,7 @@ help:
 	@echo "make check  formatting, lint, types, architecture"
 	@echo "make docs   write the generated pages and pictures of docs/ anew"
 	@echo "make bench  measure speed against torch.nn, side by side"
+	@echo "make sanitize  the C++ tests under the address, undefined-behaviour and thread sanitizers"
 
 .venv/installed: pyproject.toml constraints.txt $(wildcard native/*.txt native/include/* native/src/*)
 	@echo "installing into .venv ..."
@@ -48,7 +49,16 @@ docs: .venv/installed-dev
 	$(BIN)/python -m docs.build
 
 bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks.layers --output build/benchmarks
 	$(BIN)/python -m benchmarks.training_step
+
+# Needs cmake; the thread sanitizer wants addresses where it expects them, hence setarch where there is one.
+sanitize:
+	@for kind in address,undefined thread; do \
+	  cmake -S native -B build/sanitize-$${kind%%,*} -DUNROLLED_SANITIZE=$$kind -DUNROLLED_TESTS=ON >/dev/null && \
+	  cmake --build build/sanitize-$${kind%%,*} >/dev/null && echo "$$kind:" && \
+	  $(shell command -v setarch >/dev/null && echo setarch -R) build/sanitize-$${kind%%,*}/test_engine || exit 1; \
+	done
 
 clean:
 	rm -rf .venv demo build

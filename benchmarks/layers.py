@@ -1,90 +1,134 @@
-"""One layer, forward+backward and forward alone: the native engine against torch.nn, taking turns in one run.
+"""One layer, forward and forward+backward: the native engine beside torch.nn and a loop in Python, in turn.
 
-GFLOP/s count 3 (forward alone: 1) x 2 T B G H (I + H); the peak is that of the engine's own weight-gradient product.
+`python -m benchmarks.layers --output FOLDER` prints ratios and writes layers.csv and layers.svg; `--quick` takes the
+smallest size. Medians; GFLOP/s count the products alone, as a share of the fp32 peak that is measured first.
 """
 
 import argparse
+import csv
+import os
 import statistics
 import time
+from pathlib import Path
 
 import torch
 
-from unrolled.cells import CELLS
-from unrolled.engine.native import autograd, library
+from benchmarks.memory import peak_of_training
+from benchmarks.peak import peak
+from benchmarks.peers import BUILT_IN, Case, Run, runs
+from unrolled.engine.native import library
 
 SIZES = [(32, 64, 128, 256), (64, 128, 256, 256), (64, 128, 512, 512), (32, 64, 1024, 1024)]
-CELLS_OF = {"RNN": ("torch_rnn_tanh", 1), "GRU": ("torch_gru", 3), "LSTM": ("torch_lstm", 4)}
+LOOPED = (32, 20, 256, 256)
+LOOPED_CELLS = ("gru", "peephole_lstm", "minimal_gated_unit", "RNN", "GRU", "LSTM")
+COLUMNS = (
+    "what",
+    "cell",
+    "batch",
+    "steps",
+    "inputs",
+    "hidden",
+    "direction",
+    "who",
+    "ms",
+    "gflops",
+    "of_peak",
+    "native",
+)
 
 
-def peak(n: int = 1536) -> float:
-    """GFLOP/s of the largest product that this machine is measured with."""
-    a, b, c = (torch.randn(n, n) for _ in range(3))
-    stride = library.integers([n])
-    left, result = (library.addresses([t.data_ptr()]) for t in (a, c))
-    arguments = (1, left, stride, b.data_ptr(), n, n, n, n, result, stride, torch.get_num_threads())
-    return 2 * n**3 / 1e9 / min(_timed(lambda: library.call("unrolled_outer", *arguments)) for _ in range(15))
+def medians(sides: dict[str, Run], repeats: int) -> dict[str, float]:
+    """Median seconds of each side, taking turns."""
+    for run in sides.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _timed(work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def measure(
+    what: str, case: Case, backward: bool, loops: bool, repeats: int, reached: float
+) -> list[dict[str, object]]:
+    """One row for everyone who ran the case, printed; `native` is how many times faster the native engine is."""
+    found = medians(runs(case, backward, loops), repeats)
+    rows: list[dict[str, object]] = []
+    for who, seconds in found.items():
+        speed = case.flops(backward) / seconds / 1e9
+        sizes = (case.batch, case.steps, case.inputs, case.hidden)
+        direction = "forward+backward" if backward else "forward"
+        ratio = seconds / found["native"]
+        values = (round(1e3 * seconds, 3), round(speed, 1), round(speed / reached, 3), round(ratio, 2))
+        rows.append(dict(zip(COLUMNS, (what, case.cell, *sizes, direction, who, *values), strict=True)))
+        print(
+            f"{what:7} {case.cell:18} {sizes!s:22} {direction:16} {who:14} {1e3 * seconds:9.2f} ms "
+            f"{speed:5.0f} GFLOP/s {speed / reached:4.0%} of peak  native is {ratio:6.2f}x",
+            flush=True,
+        )
+    return rows
 
 
-def sides(kind: str, batch: int, steps: int, inputs: int, hidden: int, backward: bool):
-    """The same layer with equal work, twice: (torch.nn's run, the engine's run)."""
-    name, _ = CELLS_OF[kind]
-    program = CELLS[name]
-    module = getattr(torch.nn, kind)(inputs, hidden, batch_first=True)
-    sizes = {"input": inputs, "hidden": hidden}
-    parameters = {
-        p.name: torch.empty(program.shape_of(p, sizes)).uniform_(-(hidden**-0.5), hidden**-0.5).requires_grad_()
-        for p in program.parameters
-    }
-    x = torch.randn(batch, steps, inputs, requires_grad=True)
-    state = tuple(torch.zeros(batch, hidden) for _ in program.states)
-    weight = torch.randn(batch, steps, hidden)
+def tables(quick: bool, repeats: int) -> list[dict[str, object]]:
+    """All rows of the benchmark."""
+    reached = peak()
+    print(f"{library.instruction_set()}, {torch.get_num_threads()} threads, fp32 peak {reached:.0f} GFLOP/s, "
+          f"torch {torch.__version__}")  # fmt: skip
+    rows: list[dict[str, object]] = []
+    for size in SIZES[:1] if quick else SIZES:
+        for cell in (*BUILT_IN, "gru"):
+            for backward in (False, True):
+                rows += measure("full", Case(cell, *size), backward, False, repeats, reached)
+    generator = torch.Generator().manual_seed(0)
+    for batch, steps, inputs, hidden in SIZES[:1] if quick else SIZES[:2]:
+        lengths = torch.randint(steps // 8, steps + 1, (batch,), generator=generator)
+        for cell in BUILT_IN:
+            for backward in (False, True):
+                case = Case(cell, batch, steps, inputs, hidden, lengths)
+                rows += measure("ragged", case, backward, False, repeats, reached)
+    for cell in LOOPED_CELLS[:1] if quick else LOOPED_CELLS:
+        rows += measure("loop", Case(cell, *LOOPED), True, True, repeats, reached)
+    for cell in BUILT_IN:
+        batch, steps, inputs, hidden = SIZES[0 if quick else 2]
+        ours, theirs = (peak_of_training(who, cell, batch, steps, inputs, hidden) for who in ("native", "torch.nn"))
+        print(f"memory  {cell:18} {SIZES[0 if quick else 2]!s:22} native {ours:.0f} MiB, torch.nn {theirs:.0f} MiB")
+        for who, value in (("native", ours), ("torch.nn", theirs)):
+            sizes = {"batch": batch, "steps": steps, "inputs": inputs, "hidden": hidden}
+            rows.append({"what": "memory", "cell": cell, **sizes, "who": who, "mib": round(value, 1)})
+    return rows
 
-    def run(call, leaves):
-        if not backward:
-            with torch.no_grad():
-                call()
-            return
-        torch.autograd.backward(call(), weight)
-        for leaf in leaves:
-            leaf.grad = None
-        with torch.no_grad():  # an optimizer's step, so that packing the weights is paid for
-            next(iter(leaves)).mul_(1.0)
 
-    return (
-        lambda: run(lambda: module(x)[0], [*module.parameters(), x]),
-        lambda: run(lambda: autograd.unroll(program, parameters, x, state)[0], [*parameters.values(), x]),
-    )
+def write(rows: list[dict[str, object]], folder: Path) -> None:
+    """layers.csv, and layers.svg: how many times faster forward+backward is than torch.nn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "layers.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, (*COLUMNS, "mib"))
+        writer.writeheader()
+        writer.writerows(rows)
+    import matplotlib.pyplot as plt
+
+    shown = [r for r in rows if r["who"] == "torch.nn" and r.get("direction") == "forward+backward"]
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.3 * len(shown)), layout="constrained")
+    names = [f"{r['what']} {r['cell']} {r['batch']}, {r['steps']}, {r['inputs']}, {r['hidden']}" for r in shown]
+    axes.barh(names[::-1], [float(str(r["native"])) for r in shown][::-1], color="#4477aa")
+    axes.axvline(1.0, color="black", linewidth=1)
+    axes.set_xlabel("forward+backward, times faster than torch.nn (batch, steps, input, hidden)")
+    figure.savefig(folder / "layers.svg")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--forward", action="store_true", help="forward alone, without gradients")
-    parser.add_argument("--cells", nargs="*", default=list(CELLS_OF))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="the smallest size and one cell as a loop")
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/benchmarks"), help="folder of the CSV and the picture"
+    )
     arguments = parser.parse_args()
-    reached = peak()
-    print(f"{library.instruction_set()}, {torch.get_num_threads()} threads, peak {reached:.0f} GFLOP/s")
-    for size in SIZES:
-        for kind in arguments.cells:
-            theirs, ours = sides(kind, *size, backward=not arguments.forward)
-            theirs(), ours()
-            times = [(_timed(theirs), _timed(ours)) for _ in range(arguments.repeats)]
-            a, b = (statistics.median(side) for side in zip(*times, strict=True))
-            batch, steps, inputs, hidden = size
-            flops = (1 if arguments.forward else 3) * 2 * steps * batch * CELLS_OF[kind][1] * hidden * (inputs + hidden)
-            print(
-                f"{size!s:22} {kind:5} torch.nn {a * 1e3:8.1f} ms {flops / a / 1e9:5.0f}   "
-                f"native {b * 1e3:8.1f} ms {flops / b / 1e9:5.0f} GFLOP/s ({flops / b / 1e9 / reached:4.0%} of peak)   "
-                f"{a / b:5.2f}x",
-                flush=True,
-            )
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    write(tables(arguments.quick, arguments.repeats), arguments.output)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,10 @@ uint64_t unrolled_fingerprint(const float *values, int64_t count);
 int unrolled_outer(int32_t count, const float *const *a, const int64_t *lda, const float *b, int64_t ldb, int64_t m,
                    int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t threads, char *message);
 
+/* Runs `rounds` rounds of multiply-adds on registers on `threads` threads and returns how many floating-point operations
+ * they were: with a clock around it, the peak of the machine. */
+double unrolled_multiply_adds(int64_t rounds, int32_t threads);
+
 /* y[i] = op(a[i], b[i]) for i < count, for tests of the operations' accuracy. */
 int unrolled_pointwise(int32_t opcode, const float *a, const float *b, float *y, int64_t count, char *message);
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "threads.h"
 
 namespace unrolled {
 
@@ -36,3 +37,14 @@ const Kernels &kernels() {
 
 extern "C" const char *unrolled_instruction_set(void) { return unrolled::kernels().name; }
 extern "C" int unrolled_abi(void) { return UNROLLED_ABI; }
+
+double unrolled_multiply_adds(int64_t rounds, int32_t threads) {
+  using namespace unrolled;
+  std::atomic<int> members{1};
+  double operations = 0;
+  parallel(threads, [&](int thread, int active) {
+    const double own = kernels().multiply_adds(rounds);
+    if (thread == 0) operations = own, members = active;
+  });
+  return operations * members;
+}

@@ -40,6 +40,7 @@ struct Kernels {
   int tile_rows;
   void (*multiply)(const Product &);
   void (*execute)(const Pointwise *code, int count, int rows);
+  double (*multiply_adds)(int64_t rounds);  // returns the floating-point operations of so many rounds on registers
 };
 
 const Kernels &kernels();  // those of this machine

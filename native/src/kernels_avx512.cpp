@@ -10,5 +10,5 @@ constexpr int tile_sums = 24;  // accumulators of a tile, in registers
 
 namespace unrolled {
 extern const Kernels kernels_avx512;
-const Kernels kernels_avx512 = {"avx512", avx512::tile_rows, avx512::multiply, avx512::execute};
+const Kernels kernels_avx512 = {"avx512", avx512::tile_rows, avx512::multiply, avx512::execute, avx512::multiply_adds};
 }  // namespace unrolled

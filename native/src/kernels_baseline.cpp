@@ -10,5 +10,5 @@ constexpr int tile_sums = 12;  // accumulators of a tile, in registers
 
 namespace unrolled {
 extern const Kernels kernels_baseline;
-const Kernels kernels_baseline = {"baseline", baseline::tile_rows, baseline::multiply, baseline::execute};
+const Kernels kernels_baseline = {"baseline", baseline::tile_rows, baseline::multiply, baseline::execute, baseline::multiply_adds};
 }  // namespace unrolled

@@ -4,6 +4,13 @@
 #include "functions.h"
 #include "kernels.h"
 
+// The value counts as read and changed here, in its register: nothing before or after may be left out.
+#if defined(__x86_64__)
+#define UNROLLED_KEEP(value) asm volatile("" : "+x"(value))
+#else
+#define UNROLLED_KEEP(value) asm volatile("" : "+w"(value))
+#endif
+
 namespace unrolled::UNROLLED_NAMESPACE {
 
 constexpr int vectors = block / lanes;  // vectors of a panel's row
@@ -74,6 +81,20 @@ inline void multiply(const Product &p) {
     const int first = p.rows * i / count;
     rows_of_tiles<tile_rows>(p, p.rows * (i + 1) / count - first, first);
   }
+}
+
+// Sums enough to hide the latency of all units, few enough to stay in registers; the factor is opaque to the compiler.
+inline double multiply_adds(int64_t rounds) {
+  constexpr int sums = 12;
+  Floats sum[sums]{}, factor = splat(0.5f);
+  asm volatile("" : "+m"(factor));
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (int s = 0; s < sums; ++s) sum[s] = sum[s] * factor + factor;
+#pragma GCC unroll 12
+    for (int s = 0; s < sums; ++s) UNROLLED_KEEP(sum[s]);
+  }
+  return 2.0 * sums * lanes * double(rounds);
 }
 
 template <class Function>

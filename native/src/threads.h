@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <thread>
+#include <vector>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -51,10 +53,24 @@ class Barrier {
   alignas(64) std::atomic<uint32_t> round_{0};
 };
 
-// Calls work(thread, threads) on at most `threads` threads; OpenMP may give fewer.
+// Calls work(thread, threads) on at most `threads` threads; OpenMP may give fewer. With UNROLLED_STANDARD_THREADS the
+// threads are the standard library's, made for each call: the thread sanitizer does not see OpenMP's barriers.
 template <class Work>
 void parallel(int threads, Work work) {
-#if defined(_OPENMP)
+#if defined(UNROLLED_STANDARD_THREADS)
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < threads; ++thread)
+    others.emplace_back([&work, thread, threads] {
+      FlushDenormals flush;
+      work(thread, threads);
+    });
+  {
+    FlushDenormals flush;
+    work(0, threads < 1 ? 1 : threads);
+  }
+  for (std::thread &other : others) other.join();
+  return;
+#elif defined(_OPENMP)
   if (threads > 1 && !omp_in_parallel()) {
 #pragma omp parallel num_threads(threads)
     {

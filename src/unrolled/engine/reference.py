@@ -24,7 +24,7 @@ def step(program: Program, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if instruction.op == "matmul":
             matrix, *vectors = (known[str(a)] for a in instruction.args)
             if len(vectors) > 1:  # of which a parameter, as in W @ [x, b], is the same for every row of the batch
-                rows = max((vector.shape[:-1] for vector in vectors), key=len)
+                rows = torch.broadcast_shapes(*(vector.shape[:-1] for vector in vectors))  # type: ignore[no-untyped-call]
                 vectors = [torch.cat([vector.expand(*rows, -1) for vector in vectors], dim=-1)]
             known[instruction.name] = vectors[0] @ matrix.T
         else:

@@ -1,0 +1,109 @@
+"""The same recurrent layer by everyone who can run it here: a name, and one call that runs it."""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unrolled.cells import CELLS
+from unrolled.engine import reference
+from unrolled.engine.native import autograd
+
+BUILT_IN = {"RNN": "torch_rnn_tanh", "GRU": "torch_gru", "LSTM": "torch_lstm"}
+COMPILED_AT_MOST = 20  # steps: torch.compile takes minutes for a longer loop
+Run = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cell by its name in `unrolled.cells` (or RNN, GRU, LSTM: torch's own conventions) and the sizes."""
+
+    cell: str
+    batch: int
+    steps: int
+    inputs: int
+    hidden: int
+    lengths: Tensor | None = None
+
+    @property
+    def program(self):
+        """The equations."""
+        return CELLS[BUILT_IN.get(self.cell, self.cell)]
+
+    def flops(self, backward: bool) -> float:
+        """2 for each weight, row and step, and twice that again with gradients."""
+        sizes = {"input": self.inputs, "hidden": self.hidden}
+        shapes = [self.program.shape_of(p, sizes) for p in self.program.parameters]
+        weights = sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
+        rows = self.batch * self.steps if self.lengths is None else int(self.lengths.sum())
+        return (3.0 if backward else 1.0) * 2 * rows * weights
+
+
+def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
+    """Everyone's run of the case by name; `loops` adds the loop over time in Python, plain and compiled."""
+    torch.manual_seed(0)
+    sizes = {"input": case.inputs, "hidden": case.hidden}
+    bound = case.hidden**-0.5
+    parameters = {
+        p.name: torch.empty(case.program.shape_of(p, sizes)).uniform_(-bound, bound).requires_grad_()
+        for p in case.program.parameters
+    }
+    x = torch.randn(case.batch, case.steps, case.inputs, requires_grad=True)
+    state = tuple(torch.zeros(case.batch, case.hidden) for _ in case.program.states)
+    seed = torch.randn(case.batch, case.steps, case.hidden)
+    leaves = [*parameters.values(), x]
+
+    def unrolled(engine: Callable[..., tuple[Tensor, object]]) -> Run:
+        return _run(lambda: engine(case.program, parameters, x, state, case.lengths)[0], leaves, seed, backward)
+
+    found = {"native": unrolled(autograd.unroll)}
+    if case.cell in BUILT_IN:
+        module = getattr(torch.nn, case.cell)(case.inputs, case.hidden, batch_first=True)
+        found["torch.nn"] = _run(lambda: _torch(module, x, case.lengths), [*module.parameters(), x], seed, backward)
+    if loops:
+        found["loop"] = unrolled(reference.unroll)
+        if case.steps <= COMPILED_AT_MOST:
+            found["loop, compiled"] = unrolled(torch.compile(reference.unroll))
+    if not backward and case.cell in BUILT_IN and importlib.util.find_spec("onnxruntime"):
+        found["onnxruntime"] = _onnxruntime(module, x)
+    return found
+
+
+def _run(call: Callable[[], Tensor], leaves: list[Tensor], seed: Tensor, backward: bool) -> Run:
+    def run() -> None:
+        if not backward:
+            with torch.no_grad():
+                call()
+            return
+        torch.autograd.backward(call(), seed)
+        for leaf in leaves:
+            leaf.grad = None
+        with torch.no_grad():  # what an optimizer does to all weights, so that packing them is paid for
+            for leaf in leaves[:-1]:
+                leaf.mul_(1.0)
+
+    return run
+
+
+def _torch(module: torch.nn.RNNBase, x: Tensor, lengths: Tensor | None) -> Tensor:
+    if lengths is None:
+        return module(x)[0]
+    rnn = torch.nn.utils.rnn
+    packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return rnn.pad_packed_sequence(module(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def _onnxruntime(module: torch.nn.RNNBase, x: Tensor) -> Run:
+    import io
+
+    import onnxruntime
+
+    file = io.BytesIO()
+    torch.onnx.export(module, (x.detach(),), file, dynamo=False)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    name, values = session.get_inputs()[0].name, x.detach().numpy()
+    return lambda: session.run(None, {name: values}) and None

@@ -1,0 +1,112 @@
+// The library through its header alone: a recurrent step over time, a weight's gradient, and refusals. Small sizes and
+// several threads: this is what the sanitizers run (make sanitize).
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "check.h"
+#include "unrolled.h"
+
+namespace {
+
+char message[UNROLLED_MESSAGE];
+
+// Rows of floats at an address that the engine can read.
+struct Memory {
+  int64_t rows, stride;
+  std::vector<float> floats;
+
+  Memory(int64_t rows, int64_t width) : rows(rows), stride((width + 15) / 16 * 16), floats(rows * stride + 16) {}
+  float *data() { return floats.data() + (64 - reinterpret_cast<uintptr_t>(floats.data()) % 64) % 64 / 4; }
+  float &at(int64_t row, int64_t column) { return data()[row * stride + column]; }
+};
+
+float value(int seed) { return float((seed * 37 % 101) - 50) / 100.0f; }
+
+std::vector<float> packed(const std::vector<float> &matrix, int64_t rows, int64_t columns, int threads) {
+  std::vector<float> result(unrolled_packed_size(rows, columns));
+  CHECK(unrolled_pack(matrix.data(), rows, columns, columns, 1, result.data(), threads, message) == UNROLLED_OK);
+  return result;
+}
+
+// h_t = tanh(W h_{t-1} + x_t) by the engine and by three loops.
+void recurrence(int64_t batch, int64_t steps, int64_t units, int threads) {
+  std::vector<float> matrix(units * units);
+  for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i)) / 4;
+  const std::vector<float> panels = packed(matrix, units, units, threads);
+  Memory x(batch * steps, units), h(batch * (steps + 1), units);
+  for (int64_t r = 0; r < batch * steps; ++r)
+    for (int64_t u = 0; u < units; ++u) x.at(r, u) = value(int(r * 7 + u));
+
+  const unrolled_array arrays[] = {{UNROLLED_ROWS, 0, units, x.stride},
+                                   {UNROLLED_ROWS, 0, units, h.stride},
+                                   {UNROLLED_ROWS, 1, units, h.stride}};
+  const unrolled_product product{0, 1, 3, 0};
+  const unrolled_instruction code[] = {{UNROLLED_ADD, 3, 3, 0}, {UNROLLED_TANH, 2, 3, 3}};
+  const unrolled_stage stage{units, 0, 1, 0, 2};
+  const unrolled_plan_description description{3, 1, 1, 1, 2, 1, 2, 0, arrays, &product, code, &stage, &units, &units};
+  unrolled_plan *plan = nullptr;
+  CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_OK);
+
+  std::vector<int64_t> active(steps, batch), offsets;
+  for (int64_t s = 0; s < steps; ++s) offsets.push_back(s * batch);
+  for (int64_t s = 0; s < steps; ++s) offsets.push_back((s + 1) * batch);
+  float *data[] = {x.data(), h.data(), h.data()};
+  const int64_t rows[] = {x.rows, h.rows, h.rows};
+  const float *matrices[] = {panels.data()};
+  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads};
+  CHECK(unrolled_plan_run(plan, &run, message) == UNROLLED_OK);
+  unrolled_plan_destroy(plan);
+
+  for (int64_t s = 0; s < steps; ++s)
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t u = 0; u < units; ++u) {
+        double sum = x.at(s * batch + b, u);
+        for (int64_t k = 0; k < units; ++k) sum += double(matrix[u * units + k]) * h.at(s * batch + b, k);
+        // 5e-6: a sum of at most 70 products below 1, each off by half a unit in the last place, and tanh's 2.5.
+        CHECK(std::fabs(std::tanh(sum) - h.at((s + 1) * batch + b, u)) < 5e-6);
+      }
+}
+
+void outer_product(int64_t m, int64_t n, int64_t k, int threads) {
+  std::vector<float> a(k * m), b(k * n), result(m * n, 1.0f);
+  for (size_t i = 0; i < a.size(); ++i) a[i] = value(int(i));
+  for (size_t i = 0; i < b.size(); ++i) b[i] = value(int(3 * i));
+  const float *left[] = {a.data()};
+  float *to[] = {result.data()};
+  CHECK(unrolled_outer(1, left, &m, b.data(), n, m, n, k, to, &n, threads, message) == UNROLLED_OK);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = 1;
+      for (int64_t r = 0; r < k; ++r) sum += double(a[r * m + i]) * b[r * n + j];
+      CHECK(std::fabs(sum - result[i * n + j]) < 1e-6 * double(k + 10));  // k roundings of sums below k / 4
+    }
+}
+
+void refusals() {
+  unrolled_plan *plan = nullptr;
+  unrolled_plan_description description{};
+  CHECK(unrolled_plan_create(nullptr, &plan, message) == UNROLLED_INVALID);
+  CHECK(unrolled_plan_create(&description, nullptr, message) == UNROLLED_INVALID);
+  description.arrays = 1;  // and no list of them
+  CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_INVALID);
+  CHECK(std::strlen(message) > 0);
+  CHECK(unrolled_plan_run(nullptr, nullptr, nullptr) == UNROLLED_INVALID);
+  CHECK(unrolled_packed_size(-1, 3) == -1);
+  CHECK(unrolled_pack(nullptr, 3, 3, 3, 1, nullptr, 1, message) == UNROLLED_INVALID);
+}
+
+}  // namespace
+
+int main() {
+  CHECK(unrolled_abi() == UNROLLED_ABI);
+  for (int threads : {1, 2, 4}) {
+    for (int64_t batch : {1, 5, 30, 61}) recurrence(batch, 4, 33, threads);
+    recurrence(3, 2, 70, threads);
+    outer_product(33, 17, 50, threads);
+    outer_product(7, 130, 800, threads);
+  }
+  refusals();
+  std::puts("the native library passes its tests");
+}
