@@ -11,7 +11,8 @@ from unrolled.equations import OPS, Instruction
 
 
 def _sigmoid(a: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(0.5 * np.tanh(0.5 * a) + 0.5)  # exp(-a) would overflow
+    e = np.exp(-np.abs(a))  # never overflows, and a tiny result stays above zero
+    return np.asarray(np.where(a >= 0, 1, e) / (1 + e), e.dtype)
 
 
 def _softplus(a: NDArray[Any], threshold: float) -> NDArray[Any]:

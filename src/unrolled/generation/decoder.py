@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from unrolled.artifact import PRECISIONS, StoredModel, read
 from unrolled.engine.decoders import decoder_for
+from unrolled.engine.native.decoder import NativeDecoder
+from unrolled.engine.native.flat_file import write_flat
 from unrolled.engine.step_parts import StepParts
 from unrolled.errors import UnrolledError
 from unrolled.generation.limits import START, limits
@@ -175,6 +177,16 @@ class Decoder:
         except UnrolledError as error:
             raise UnrolledError(f"{path}: {error}") from None
         return state
+
+    def export(self, path: str | Path) -> None:
+        """Write the model as a flat file for a program in C; see `examples/c/`.
+
+        Raises UnrolledError without the native engine, or if the file cannot be written.
+        """
+        if not isinstance(self.engine, NativeDecoder):
+            raise UnrolledError("a flat file is made by the native engine, which is not built; install unrolled again.")
+        tokens = [self.tokenizer.token_bytes(token) for token in range(self.tokenizer.vocabulary_size)]
+        write_flat(path, self.engine, tokens)
 
     def check(self, state: State) -> None:
         """Raises UnrolledError unless `state` belongs to this model."""

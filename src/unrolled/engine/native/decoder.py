@@ -79,7 +79,7 @@ class NativeDecoder:
         after: list[str] = []
         for state, output in zip(program.states, program.outputs, strict=True):
             after.append(draft.see(output, _AFTER, state.shape, taken=after))
-        self._plan = plan = draft.plan(parts.widths, 2, False)
+        self.plan = plan = draft.plan(parts.widths, 2, False)
         self.vocabulary_size = parts.width(logits.name)
         self.state_size = sum(parts.state_widths)
         self.threads = thread_count()
@@ -88,30 +88,29 @@ class NativeDecoder:
         self._handle = ctypes.c_void_p()
 
         names = list(plan.memory)
-        constants = [value.ctypes.data for value in plan.constants]
-        fixed: list[int | None] = [
-            self._kept(_rows(parts.vectors[name][None])) if place == PARAMETER else None
-            for name, place in plan.memory.items()
-        ]
-        pack = _packed_int8 if int8 else _packed
-        packed = [self._kept(pack(parts.matrices[name], parts.scales[name])) for name, _ in plan.matrices]
-        self.weight_bytes = sum(array.nbytes for array in self._keep)
-        """What a step reads: packed matrices and vectors, without the table."""
-        tables = [self._kept(_rows(table)) for table in parts.tables.values()]
-        stages = [stage.dimension == logits.shape[0] for stage in plan.stages]
-        last = stages.index(True) if stages == sorted(stages) and any(stages) else len(stages)
         if any(state.name not in names for state in states):
             raise library.NativeError("a state that no equation reads")
-        description = _Description(
-            plan.handle,
-            self._pointers(packed),
-            self._pointers([*fixed, *constants]),
-            *(len(states), len(tables), names.index(after[-1]), last, int(int8)),
-            self._integers([names.index(state.name) for state in states]),
-            self._integers([names.index(name) for name in after[:-1]]),
-            self._integers([names.index(name) for name in parts.tables]),
-            self._pointers(tables),
+        own = [_rows(parts.vectors[n][None]) if m == PARAMETER else None for n, m in plan.memory.items()]
+        self.fixed: list[Floats | None] = [*own, *plan.constants]
+        pack = _packed_int8 if int8 else _packed
+        self.matrices = [pack(parts.matrices[name], parts.scales[name]) for name, _ in plan.matrices]
+        self.tables = [_rows(table) for table in parts.tables.values()]
+        self.lists = tuple(
+            np.array([names.index(name) for name in some], np.int32)
+            for some in ([state.name for state in states], after[:-1], list(parts.tables))
         )
+        stages = [stage.dimension == logits.shape[0] for stage in plan.stages]
+        last = stages.index(True) if stages == sorted(stages) and any(stages) else len(stages)
+        self.description = description = _Description(
+            plan.handle,
+            self._pointers(self.matrices),
+            self._pointers(self.fixed),
+            *(len(states), len(self.tables), names.index(after[-1]), last, int(int8)),
+            *(line.ctypes.data for line in self.lists),
+            self._pointers(self.tables),
+        )
+        self.weight_bytes = sum(array.nbytes for array in [*self.matrices, *self.fixed] if array is not None)
+        """What a step reads: packed matrices and vectors, without the table."""
         library.call("unrolled_decoder_create", ctypes.byref(description), ctypes.byref(self._handle))
 
     def __del__(self) -> None:
@@ -153,18 +152,11 @@ class NativeDecoder:
         return [line[s.before : s.before + s.written] for line, s in zip(tokens, streams, strict=True)]
 
     def _threads(self, rows: int) -> int:
-        return max(1, min(self.threads, rows * self._plan.work // _WORTH_A_THREAD))
+        return max(1, min(self.threads, rows * self.plan.work // _WORTH_A_THREAD))
 
-    def _kept(self, array: NDArray[Any]) -> int:
-        self._keep.append(array)
-        return int(array.ctypes.data)
-
-    def _pointers(self, values: Sequence[int | None]) -> int:
-        self._keep.append((ctypes.c_void_p * len(values))(*values))
+    def _pointers(self, arrays: Sequence[Floats | None]) -> int:
+        self._keep.append(library.addresses([0 if a is None else a.ctypes.data for a in arrays]))
         return ctypes.addressof(self._keep[-1])
-
-    def _integers(self, values: Sequence[int]) -> int:
-        return self._kept(np.array(values, np.int32))
 
 
 def choose(logits: Floats, job: Job) -> int:
@@ -226,5 +218,5 @@ def _packed(matrix: NDArray[Any], _scales: Floats) -> Floats:
     matrix = matrix.astype(np.float32, copy=False)
     result = _aligned(library.library().unrolled_packed_size(*matrix.shape))
     strides = [stride // 4 for stride in matrix.strides]
-    library.call("unrolled_pack", matrix.ctypes.data, *matrix.shape, *strides, result.ctypes.data, 1)
+    library.call("unrolled_pack", matrix.ctypes.data, *matrix.shape, *strides, result.ctypes.data, thread_count())
     return result

@@ -126,8 +126,7 @@ class Plan:
                 numbers.resolve(n, len(arrays)) for n in (line.destination, line.a, line.b)
             )
         shape = [tuple(widths[d] for d in shapes[m][:: -1 if transposed else 1]) for m, transposed in self.matrices]
-        description = library.PlanDescription(
-            *(len(arrays), len(shape), numbers.registers, len(products), len(code), len(stages), tables, independent),
+        self.lists = (
             (library.Array * len(arrays))(*arrays),
             (library.Product * len(products))(*products),
             (library.Instruction * len(code))(*code),
@@ -135,6 +134,13 @@ class Plan:
             (ctypes.c_int64 * len(shape))(*(rows for rows, _ in shape)),
             (ctypes.c_int64 * len(shape))(*(columns for _, columns in shape)),
         )
+        """The lists of `description`, in its order."""
+        description = library.PlanDescription(
+            *(len(arrays), len(shape), numbers.registers, len(products), len(code), len(stages), tables, independent),
+            *self.lists,
+        )
+        self.description = description
+        """As the library got it."""
         library.call("unrolled_plan_create", description, ctypes.byref(self._handle))
 
     def run(
