@@ -16,7 +16,9 @@ from torch import Tensor
 from unrolled.engine.native.plan import padded
 
 _LINE = 16  # floats of a cache line: every array starts on one
-_GAP = 9 * _LINE  # between arrays: at equal distances from a page's start they would share the same few places in cache
+# Between arrays: at equal distances from a page's start they would share the same few places in the caches, which
+# made the backward loop of an LSTM (batch 32, hidden 256) take 11.5 ms in the place of 7.2 in every other process.
+_GAP = 521 * _LINE
 _SMALL = 16_384  # floats below which the allocator of torch does as well
 _LARGE = 262_144  # floats from which a result for the caller is worth a slab
 _WAITING = 8  # free slabs that are kept for their next use, the latest used first
