@@ -1,5 +1,6 @@
 """Which engine runs, the reason given, and that both say the same."""
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from unrolled import Recurrent, UnrolledError, cells
 from unrolled.engine import engine_for, use_engine
+from unrolled.engine.native.library import instruction_set
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +60,8 @@ def test_both_engines_give_the_same_values_and_gradients(name: str, lengths: lis
     for native, reference in zip(*found, strict=True):
         # Sums of at most 18 float32 products over 5 steps, in another order: a few hundred units in the last place.
         torch.testing.assert_close(native, reference, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler to build it with")
+def test_the_engine_is_built_where_there_is_a_compiler() -> None:
+    assert instruction_set() in ("baseline", "avx2", "avx512")
