@@ -19,6 +19,11 @@ from unrolled.engine.native.rows import Extent, rows_of
 from unrolled.engine.reference import State
 from unrolled.equations import Program
 
+# The input's products stay in the loop (see compiled.py) from so many sequences on and up to so many weights, which
+# then stay in the last cache from step to step.
+_ROWS_INSIDE = 24
+_WEIGHTS_INSIDE = 5_000_000
+
 
 def unroll(
     program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
@@ -76,10 +81,14 @@ def _unroll_shapes(
     program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool
 ) -> list[Tensor]:
     outputs = x.new_empty(x.shape[0], x.shape[1], state[0].shape[1])
-    trace = 0
-    if keep:
+    sizes: tuple[Any, ...] = x.shape  # numbers, or symbols where sizes are left open
+    batch, time = sizes[:2]
+    trace: Any = 0
+    if keep and isinstance(batch, int) and isinstance(time, int):
         cell = cell_of(_program(program), x, state, parameters)
-        trace = run.trace_floats(cell, Extent(x.shape[0], x.shape[0] * x.shape[1]))
+        trace = run.trace_floats(cell, Extent(batch, batch * time))
+    elif keep:  # which plans run depends on the sizes
+        trace = torch.library.get_ctx().new_dynamic_size()
     return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]
 
 
@@ -158,12 +167,14 @@ def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequenc
         for dimension, size in zip(parameter.shape, value.shape, strict=True):
             if dimension.isidentifier():
                 sizes.setdefault(dimension, int(size))
-    return _compiled(_text(program), tuple(sizes.items()))
+    weights = sum(value.numel() for value in given if value.dim() == 2)
+    hoisting = x.shape[0] < _ROWS_INSIDE or weights > _WEIGHTS_INSIDE
+    return _compiled(_text(program), tuple(sizes.items()), hoisting)
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(program: str, sizes: tuple[tuple[str, int], ...]) -> CompiledCell:
-    return CompiledCell(_program(program), dict(sizes))
+def _compiled(program: str, sizes: tuple[tuple[str, int], ...], hoisting: bool) -> CompiledCell:
+    return CompiledCell(_program(program), dict(sizes), hoisting)
 
 
 _texts: dict[int, tuple[Program, str]] = {}

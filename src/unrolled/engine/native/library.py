@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 3
+ABI = 4
 BLOCK = 16
 MESSAGE = 256
 COPY, ACCUMULATE = 0, 17
@@ -80,6 +80,22 @@ class RunArguments(Structure):
     ]
 
 
+class Rows(Structure):
+    """`unrolled_rows` of the header."""
+
+    _fields_ = [("data", c_void_p), ("offset", c_void_p), ("row_stride", c_int64), ("block_stride", c_int64)]
+
+
+class Matrix(Structure):
+    """`unrolled_matrix` of the header."""
+
+    _fields_ = [
+        ("matrix", c_void_p),
+        *((name, c_int64) for name in ("rows", "columns", "row_stride", "column_stride")),
+        ("packed", c_void_p),
+    ]
+
+
 def candidates() -> list[Path]:
     """Where the library may be: named by UNROLLED_NATIVE_LIBRARY, beside this file, or in a checkout's build folder."""
     named = os.environ.get("UNROLLED_NATIVE_LIBRARY")
@@ -106,6 +122,8 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_fingerprint.restype = c_uint64
     loaded.unrolled_fingerprint.argtypes = [c_void_p, c_int64]
     loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_int32, c_char_p]
+    loaded.unrolled_pack_all.argtypes = [POINTER(Matrix), c_int64, c_int32, c_char_p]
+    loaded.unrolled_copy_rows.argtypes = [POINTER(Rows), POINTER(Rows), c_int64, c_int64, c_int32, c_int32, c_char_p]
     outer: list[Any] = [
         *(c_int32, POINTER(c_void_p), POINTER(c_int64), c_void_p, *[c_int64] * 4),
         *(POINTER(c_void_p), POINTER(c_int64), c_int32, c_char_p),

@@ -21,25 +21,26 @@ def add_outer_products(
         shape = columns_of(cell, term.matrix, gradients).shape
         sharing.setdefault((term.vector, shape), []).append(term)
     for (name, shape), terms in sharing.items():
-        vector = _vector_rows(cell, name, rows, arrays)
+        vector, first = _vector_rows(cell, name, rows, arrays)
         left = [arrays[term.gradient] for term in terms]
         results = [columns_of(cell, term.matrix, gradients) for term in terms]
         library.call(
             "unrolled_outer",
             len(terms),
             library.addresses([t.data_ptr() for t in left]),
-            library.integers([t.stride(0) for t in left]),
-            *(vector.data_ptr(), vector.stride(0), *shape, rows.total),
+            library.integers([t.shape[1] for t in left]),
+            *(vector.data_ptr() + 4 * library.BLOCK * first, vector.shape[1], *shape, rows.total),
             library.addresses([t.data_ptr() for t in results]),
             library.integers([t.stride(0) for t in results]),
             torch.get_num_threads(),
         )
 
 
-def _vector_rows(cell: CompiledCell, name: str, rows: Rows, arrays: Mapping[str, Tensor]) -> Tensor:
-    """The values of a vector at all packed rows: previous states, new states, or an array of the steps."""
+def _vector_rows(cell: CompiledCell, name: str, rows: Rows, arrays: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+    """The array with a vector's values at all packed rows (previous states, new ones, values of the steps), and the row
+    at which they begin."""
     if name in cell.states:
-        return rows.previous(arrays[name])
+        return rows.previous(arrays[name], cell.width(name)), 0
     if name in cell.hoisted.carried or name not in cell.program.outputs:
-        return arrays[name]
-    return arrays[name][rows.batch :]
+        return arrays[name], 0
+    return arrays[name], rows.batch

@@ -1,36 +1,16 @@
-"""Weights in the panel form that the native products read, and the memory that runs are given."""
+"""Weights in the panel form that the native products read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from unrolled.engine.native import library
 from unrolled.engine.native.compiled import CompiledCell
-from unrolled.engine.native.plan import Buffer, padded
+from unrolled.engine.native.plan import Buffer
 from unrolled.engine.native.workspace import slab
 
 Matrices = dict[tuple[str, bool], Buffer]
-
-
-def rows_memory(rows: int, width: int) -> Tensor:
-    """Uninitialised memory for an array of `rows` rows."""
-    return torch.empty(rows, padded(width))
-
-
-def padded_rows(values: Tensor) -> Tensor:
-    """`values` (rows, width) as contiguous memory whose rows the native engine can read; itself where it is already."""
-    width = values.shape[1]
-    if width == padded(width) and values.is_contiguous() and values.data_ptr() % 64 == 0:
-        return values
-    memory = rows_memory(values.shape[0], width)
-    memory[:, :width] = values
-    return memory
-
-
-def buffer(memory: Tensor) -> Buffer:
-    """The address and the rows of an array."""
-    return Buffer(memory.data_ptr(), memory.shape[0])
 
 
 class Packs:
@@ -42,20 +22,25 @@ class Packs:
         self._packed: dict[tuple[str, bool], Tensor] = {}
 
     def __getitem__(self, wanted: Iterable[tuple[str, bool]]) -> Matrices:
-        for key in wanted:
-            if key not in self._packed:
-                self._packed[key] = self._pack(*key)
+        wanted = list(wanted)
+        if missing := [key for key in wanted if key not in self._packed]:
+            self._pack(missing)
         return {key: Buffer(self._packed[key].data_ptr()) for key in wanted}
 
-    def _pack(self, matrix: str, transposed: bool) -> Tensor:
-        part = columns_of(self._cell, matrix, self._parameters)
-        if transposed:
-            part = part.t()
-        size = library.library().unrolled_packed_size(*part.shape)
-        packed = slab(size)
-        threads = torch.get_num_threads()
-        library.call("unrolled_pack", part.data_ptr(), *part.shape, *part.stride(), packed.data_ptr(), threads)
-        return packed
+    def _pack(self, wanted: Sequence[tuple[str, bool]]) -> None:
+        """Pack matrices, or their transposes, one after the other in one slab."""
+        parts = [columns_of(self._cell, matrix, self._parameters) for matrix, _ in wanted]
+        parts = [part.t() if transposed else part for part, (_, transposed) in zip(parts, wanted, strict=True)]
+        sizes = [library.library().unrolled_packed_size(*part.shape) for part in parts]
+        memory = torch.split(slab(sum(sizes)), sizes)
+        self._packed.update(zip(wanted, memory, strict=True))
+        matrices = (library.Matrix * len(parts))(
+            *(
+                library.Matrix(part.data_ptr(), *part.shape, *part.stride(), packed.data_ptr())
+                for part, packed in zip(parts, memory, strict=True)
+            )
+        )
+        library.call("unrolled_pack_all", matrices, len(parts), torch.get_num_threads())
 
 
 _CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some

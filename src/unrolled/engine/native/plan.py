@@ -26,9 +26,14 @@ PARAMETER = Memory(library.BROADCAST)
 SUM = Memory(library.PER_THREAD)
 
 
+def blocks(width: int) -> int:
+    """The blocks of an array of so many units."""
+    return -(-width // library.BLOCK)
+
+
 def padded(width: int) -> int:
-    """The row stride of an array of so many units."""
-    return -(-width // library.BLOCK) * library.BLOCK
+    """Units of an array with what pads them."""
+    return blocks(width) * library.BLOCK
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.engine.native.arrays import buffer, of_vector, to_vector
 from unrolled.engine.native.compiled import CompiledCell, gradient_from_later, gradient_from_loop
 from unrolled.engine.native.outer import add_outer_products
-from unrolled.engine.native.packs import Packs, buffer, packs_of, padded_rows
+from unrolled.engine.native.packs import Packs, packs_of
 from unrolled.engine.native.plan import PARAMETER, SUM, Plan
 from unrolled.engine.native.rows import Extent, Rows
 from unrolled.engine.native.workspace import cut, floats_of, slab
@@ -35,11 +36,7 @@ def forward(
     trace = slab(trace_floats(cell, Extent(rows.batch, rows.batch * rows.time)) if keep else 0)
     arrays = {**_vectors(parameters), **(cut(trace, lasting) if keep else {})}
     arrays.update({new: arrays[old] for new, old in step.in_place.items()})
-    passing = (
-        {}
-        if keep
-        else {f"states {name}": (2 * rows.batch, s.shape[1]) for name, s in zip(cell.states, state, strict=True)}
-    )
+    passing = {} if keep else {f"states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
     passing |= {} if keep else {cell.input: (rows.total, cell.input_width)}
     passing |= _missing(rows, arrays, before, step.plan, given=(*cell.states, *step.states))
     arrays.update(cut(None, passing))
@@ -47,13 +44,15 @@ def forward(
     rows.pack(x, arrays[cell.input])
     _run_rows(before, rows, arrays, packs)
     for name, new, start in zip(cell.states, step.states, state, strict=True):
-        memory = arrays[name] = arrays[new] = arrays[f"states {name}"]
-        memory[: rows.batch, : start.shape[1]] = rows.sort(start)
+        arrays[name] = arrays[new] = arrays[f"states {name}"]
+        rows.sort(start, arrays[name])
     _run(step.plan, rows.active, rows.forward_tables(keep), arrays, packs)
 
-    outputs = arrays[cell.states[0]][rows.batch :] if keep else arrays[step.outputs]
-    final = [rows.final(arrays[name], keep, s.shape[1]) for name, s in zip(cell.states, state, strict=True)]
-    return rows.unpack(outputs[:, : state[0].shape[1]]), final, trace
+    width = cell.width(cell.states[0])
+    outputs = (
+        rows.unpack(arrays[cell.states[0]], width, rows.batch) if keep else rows.unpack(arrays[step.outputs], width)
+    )
+    return outputs, [rows.final(arrays[name], keep, cell.width(name)) for name in cell.states], trace
 
 
 def backward(
@@ -67,14 +66,14 @@ def backward(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
     """The gradients of the input (empty unless asked for), of the initial states and of the parameters."""
     packs = packs_of(cell, parameters)
-    step, before = cell.backward, cell.backward_before(of_input)
+    step, before = cell.backward(of_input), cell.backward_before(of_input)
     arrays = {**_vectors(parameters), **cut(trace, _trace_sizes(cell, rows))}
     arrays.update({new: arrays[old] for new, old in cell.forward(True).in_place.items()})
     following = list(cell.forward(True).states)
     for name, new in zip(cell.states, following, strict=True):
         arrays[name] = arrays[new] = arrays[f"states {name}"]
-    turning = {f"d_states {name}": (2 * rows.batch, g.shape[1]) for name, g in zip(cell.states, d_final, strict=True)}
-    passing = {**turning, "d_output": (rows.total, d_outputs.shape[2])}
+    passing = {f"d_states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
+    passing["d_output"] = (rows.total, d_outputs.shape[2])
     seeds = {gradient_from_loop(c): step.gradients[c] for c in cell.hoisted.carried if c in step.gradients}
     turns = [gradient_from_later(name) for name in cell.states] + [step.gradients[name] for name in cell.states]
     passing |= _missing(rows, arrays | dict.fromkeys(passing), step.plan, before.plan, given=(*turns, *seeds))
@@ -86,22 +85,20 @@ def backward(
     for name, gradient in zip(cell.states, d_final, strict=True):
         # The gradients of two steps take turns; a sequence whose end has not been reached finds its own in both.
         memory = arrays[gradient_from_later(name)] = arrays[step.gradients[name]] = arrays[f"d_states {name}"]
-        memory.unflatten(0, (2, rows.batch))[..., : gradient.shape[1]] = rows.sort(gradient)  # type: ignore[no-untyped-call]
+        for first in (0, rows.batch):
+            rows.sort(gradient, memory, first)
     _run(step.plan, rows.active[::-1].copy(), rows.backward_tables(), arrays, packs)
     arrays.update({seed: arrays[name] for seed, name in seeds.items()})
     _run_rows(before.plan, rows, arrays, packs)
 
     first = len(rows.active) % 2 * rows.batch
-    d_state = [
-        rows.unsort(arrays[f"d_states {name}"][first : first + rows.batch, : g.shape[1]])
-        for name, g in zip(cell.states, d_final, strict=True)
-    ]
+    d_state = [rows.unsort(arrays[f"d_states {name}"], cell.width(name), first=first) for name in cell.states]
     gradients = {name: torch.zeros(p.shape) for name, p in parameters.items()}
     for part in (step, before):
         for name, total in part.sums.items():
-            gradients[name] += arrays[total].sum(0)[: len(gradients[name])]
+            gradients[name] += to_vector(arrays[total].sum(1), len(gradients[name]))
         add_outer_products(cell, part, rows, arrays, gradients)
-    d_x = rows.unpack(arrays[before.gradients[cell.input]][:, : cell.input_width]) if of_input else torch.empty(0)
+    d_x = rows.unpack(arrays[before.gradients[cell.input]], cell.input_width) if of_input else torch.empty(0)
     return d_x, d_state, gradients
 
 
@@ -114,7 +111,7 @@ def _trace_sizes(cell: CompiledCell, rows: Rows | Extent) -> Sizes:
     """The arrays of the trace, in order."""
     in_place = cell.forward(True).in_place
     carried = [c for c in cell.hoisted.carried if c in cell.carried_read or c in in_place.values()]
-    steps = [cell.input, *carried, *(k for k in cell.kept if k not in in_place), *cell.kept_before]
+    steps = dict.fromkeys([cell.input, *carried, *(k for k in cell.kept if k not in in_place), *cell.kept_before])
     sizes = {name: (rows.total, cell.width(name)) for name in steps}
     sizes.update({f"states {s}": (rows.batch + rows.total, cell.width(s)) for s in cell.states})
     return sizes
@@ -133,7 +130,7 @@ def _missing(rows: Rows, present: Mapping[str, object], *plans: Plan, given: Seq
 
 
 def _vectors(parameters: Parameters) -> Arrays:
-    return {name: padded_rows(p[None]) for name, p in parameters.items() if p.dim() == 1}
+    return {name: of_vector(p) for name, p in parameters.items() if p.dim() == 1}
 
 
 def _sums(*plans: Plan) -> list[str]:

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unrolled.engine.native import library
+from unrolled.engine.native.arrays import buffer, of_vector
 from unrolled.engine.native.autograd import cell_of
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.draft import Draft
-from unrolled.engine.native.packs import buffer, packs_of, padded_rows
+from unrolled.engine.native.packs import packs_of
 from unrolled.engine.native.plan import PARAMETER, Memory, Plan
 from unrolled.engine.native.run import threads_for
 from unrolled.engine.native.workspace import cut
@@ -38,15 +40,14 @@ class ReadyStep:
         self._batch = len(x)
         widths = {name: cell.width(name) for name in (cell.input, *cell.states)}
         widths.update({name: self._plan.widths[name] for name, m in self._plan.memory.items() if m != PARAMETER})
-        vectors = {name: p[None] for name, p in parameters.items() if p.dim() == 1}
+        vectors = {name: p for name, p in parameters.items() if p.dim() == 1}
         with torch.inference_mode(False):  # or the memory could not be written outside of that mode
             arrays = cut(None, {name: (self._batch, width) for name, width in widths.items()})
-            views = {name: arrays[name][:, :width] for name, width in widths.items()}
-            arrays.update({name: padded_rows(vector) for name, vector in vectors.items()})
-        self._given = [views[name] for name in (cell.input, *cell.states)]
-        self._results = [views[name] for name in new]
+            arrays.update({name: of_vector(vector) for name, vector in vectors.items()})
+        self._given = [arrays[name] for name in (cell.input, *cell.states)]
+        self._results = [(arrays[name], widths[name]) for name in new]
         self._copied = [
-            (arrays[name][:, : vector.shape[1]], vector)
+            (arrays[name].view(-1)[: len(vector)], vector)
             for name, vector in vectors.items()
             if arrays[name].data_ptr() != vector.data_ptr()
         ]
@@ -61,12 +62,27 @@ class ReadyStep:
 
     def __call__(self, x: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """The new states, each (batch, size), in memory that the next call writes again."""
-        for memory, value in zip(self._given, (x, *state), strict=True):
-            memory.copy_(value)
+        for array, value in zip(self._given, (x, *state), strict=True):
+            _put(array, value)
         for memory, value in self._copied:
             memory.copy_(value)
         self._run(threads_for(self._plan, self._batch))
-        return self._results
+        return [_rows(array, width) for array, width in self._results]
+
+
+def _put(array: Tensor, values: Tensor) -> None:
+    """Write (batch, width) to an array of batch rows."""
+    width = values.shape[1]
+    if len(values) == 1:
+        array.view(-1)[:width].copy_(values[0])
+    else:
+        whole = functional.pad(values, (0, -width % library.BLOCK))
+        array.transpose(0, 1).copy_(whole.view(len(values), -1, library.BLOCK))
+
+
+def _rows(array: Tensor, width: int) -> Tensor:
+    """The rows of an array as (batch, width); of a single row the array's own memory."""
+    return array.transpose(0, 1).flatten(1)[:, :width]
 
 
 def state_of(weights: Sequence[Tensor]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unrolled.engine.native.plan import padded
+from unrolled.engine.native.plan import blocks
 
 _LINE = 16  # floats of a cache line: every array starts on one
 # Between arrays: at equal distances from a page's start they would share the same few places in the caches, which
@@ -37,14 +37,20 @@ def result(*shape: int) -> Tensor:
 
 
 def cut(memory: Tensor | None, arrays: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
-    """Arrays of (rows, width), padded, one after the other in `memory` (None: in a slab of their own)."""
+    """Arrays of (rows, width) one after the other in `memory` (None: in a slab of their own), as arrays.py has them."""
     memory = slab(floats_of(arrays)) if memory is None else memory
     found: dict[str, Tensor] = {}
     first = 0
     for name, (rows, width) in arrays.items():
-        found[name] = memory[first : first + rows * padded(width)].view(rows, padded(width))
+        shape = (blocks(width), spread(rows), _LINE)
+        found[name] = memory[first : first + shape[0] * shape[1] * _LINE].view(shape)
         first += _place(rows, width)
     return found
+
+
+def spread(rows: int) -> int:
+    """At least `rows`: how many an array gets, so that its blocks do not begin at the same place in the caches."""
+    return rows if rows < 64 else rows + (16 - rows) % 64
 
 
 def floats_of(arrays: Mapping[str, tuple[int, int]]) -> int:
@@ -53,7 +59,7 @@ def floats_of(arrays: Mapping[str, tuple[int, int]]) -> int:
 
 
 def _place(rows: int, width: int) -> int:
-    return rows * padded(width) + _GAP  # whole lines: what is padded is
+    return blocks(width) * spread(rows) * _LINE + _GAP
 
 
 class _Pool:
