@@ -20,7 +20,7 @@ def test_values_and_gradients(name, size):
 
 
 @cell
-def gated_input(x, h, *, W_g: "input, hidden", W, b):
+def gated_input(x, h, *, W_g: "input, hidden", W, b):  # noqa: F821
     """The loop reads the input itself, as a Mogrifier's does (Melis et al. 2020)."""
     return tanh(W @ [h, sigmoid(W_g @ h) * x] + b)
 
