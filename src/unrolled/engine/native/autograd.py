@@ -15,7 +15,7 @@ from torch import Tensor
 from unrolled.engine import reference
 from unrolled.engine.native import run
 from unrolled.engine.native.compiled import CompiledCell
-from unrolled.engine.native.rows import Extent, rows_of
+from unrolled.engine.native.rows import rows_of
 from unrolled.engine.reference import State
 from unrolled.equations import Program
 
@@ -86,7 +86,7 @@ def _unroll_shapes(
     trace: Any = 0
     if keep and isinstance(batch, int) and isinstance(time, int):
         cell = cell_of(_program(program), x, state, parameters)
-        trace = run.trace_floats(cell, Extent(batch, batch * time))
+        trace = run.trace_floats(cell, batch, time)
     elif keep:  # which plans run depends on the sizes
         trace = torch.library.get_ctx().new_dynamic_size()
     return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]

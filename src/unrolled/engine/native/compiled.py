@@ -10,6 +10,7 @@ sums and element-wise products of kept values are computed again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 from unrolled.engine.native.draft import Draft
 from unrolled.engine.native.library import NativeError
@@ -40,12 +41,23 @@ class Forward:
 @dataclass(frozen=True)
 class Backward:
     """A backward plan and the arrays of its results: `gradients` have the rows of the steps (those of states turn),
-    `sums` one row per thread; the outer products name arrays of this plan or of the forward one."""
+    `sums` one row per thread; the outer products name arrays of this plan or of the forward one, and those that share
+    a vector and a size stand together."""
 
     plan: Plan
     gradients: dict[str, str]
     sums: dict[str, str]
-    outer_products: tuple[OuterProduct, ...]
+    outer_products: tuple[tuple[OuterProduct, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The columns of a parameter from `first` on: a matrix of `rows` x `columns`."""
+
+    parameter: str
+    first: int
+    rows: int
+    columns: int
 
 
 def gradient_from_later(state: str) -> str:
@@ -78,6 +90,8 @@ class CompiledCell:
         self.forward_before = cache(self._forward_before)
         self.backward = cache(self._backward)
         self.backward_before = cache(self._backward_before)
+        self.tapes: dict[tuple[object, ...], Any] = {}
+        """What recording.py made of these plans, by shapes."""
 
     def width(self, value: str) -> int:
         """The length of a value of the step."""
@@ -98,6 +112,15 @@ class CompiledCell:
     def _carried(self, of_input: bool) -> list[str]:
         """The carried values whose gradients are wanted."""
         return [c for c in self.hoisted.carried if of_input or c != self.input]
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """Where each matrix of the products is in the parameters."""
+        found = {}
+        for name, columns in self.hoisted.columns.items():
+            first = sum(self.program.size(d, self.widths) for d in columns.before)
+            found[name] = Part(columns.parameter, first, *(self.widths[d] for d in columns.shape))
+        return found
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
@@ -147,7 +170,7 @@ class CompiledCell:
     def carried_read(self) -> set[str]:
         """The carried values that the backward pass reads."""
         backwards = (self.backward(True), self.backward_before(True))
-        read = {name for b in backwards for name in (*b.plan.memory, *(t.vector for t in b.outer_products))}
+        read = {name for b in backwards for name in (*b.plan.memory, *(terms[0].vector for terms in b.outer_products))}
         return read.intersection(self.hoisted.carried)
 
     def _backward(self, of_input: bool) -> Backward:
@@ -189,7 +212,7 @@ class CompiledCell:
             for p in self._vectors
             if p in derivative.gradients
         }
-        outer_products = []
+        sharing: dict[tuple[str, Shape], list[OuterProduct]] = {}
         for term in derivative.outer_products:
             if term.vector in self._parameters:
                 raise NativeError(f"cell {self.program.name}: the product of {term.matrix} with a parameter.")
@@ -197,8 +220,9 @@ class CompiledCell:
             gradient = draft.see(term.gradient, STEP, (rows,))
             recomputed = term.vector in {i.name for i in draft.instructions}
             vector = draft.see(term.vector, STEP, (columns,)) if recomputed else term.vector
-            outer_products.append(OuterProduct(term.matrix, gradient, vector))
-        return Backward(draft.plan(self.widths, tables, independent), gradients, sums, tuple(outer_products))
+            sharing.setdefault((vector, (rows, columns)), []).append(OuterProduct(term.matrix, gradient, vector))
+        outer_products = tuple(map(tuple, sharing.values()))
+        return Backward(draft.plan(self.widths, tables, independent), gradients, sums, outer_products)
 
 
 def kept(step: Sequence[Instruction], read: set[str], available: set[str]) -> tuple[str, ...]:

@@ -11,18 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.native.arrays import Rows as Place
-from unrolled.engine.native.arrays import copy
-from unrolled.engine.native.workspace import cut, result
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How many rows there are: of the batch, and of all steps together."""
-
-    batch: int
-    total: int
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -59,68 +47,41 @@ class Rows:
         tables = self.forward_tables(keep=True)[:, ::-1]
         return np.ascontiguousarray(np.concatenate([tables, turn[None], self.batch - turn[None]]), np.int64)
 
-    def pack(self, x: Tensor, array: Tensor) -> None:
-        """(batch, time, size) into the first rows of `array`."""
-        x = x if x.stride(2) == 1 or x.shape[2] == 1 else x.contiguous()
-        place = Place.of_tensor(x, self._places(x.stride(0), x.stride(1)))
-        copy(Place.of_array(array), place, self.total, x.shape[2], pad=True)
+    def places(self, of_sequence: int, of_step: int) -> np.ndarray:
+        """(total,): how far from the start of (batch, time, width) with these strides each packed row is."""
+        if self.order is None:
+            places = self._step * of_step + self._row * of_sequence
+        else:
+            places = self._step * of_step + self.order[self._row] * of_sequence
+        return np.ascontiguousarray(places, np.int64)
 
-    def unpack(self, array: Tensor, width: int, first: int = 0) -> Tensor:
-        """The rows of `array` from `first` on as a new (batch, time, width), zero past each length."""
-        values = result(self.batch, self.time, width)
-        if self.total < self.batch * self.time:
-            values.zero_()
-        place = Place.of_tensor(values, self._places(values.stride(0), values.stride(1)))
-        copy(place, Place.of_array(array, first), self.total, width)
-        return values
+    def sorted_places(self, stride: int) -> np.ndarray:
+        """(batch,): how far from the start of (batch, width) the sequences are, in order."""
+        order = np.arange(self.batch) if self.order is None else self.order
+        return np.ascontiguousarray(order * stride, np.int64)
 
-    def sort(self, state: Tensor, array: Tensor, first: int = 0) -> None:
-        """(batch, size) into the rows of `array` from `first` on, longest sequence first."""
-        state = state if state.stride(1) == 1 or state.shape[1] == 1 else state.contiguous()
-        place = Place.of_tensor(state, None if self.order is None else self.order * state.stride(0))
-        copy(Place.of_array(array, first), place, self.batch, state.shape[1], pad=True)
-
-    def unsort(self, array: Tensor, width: int, index: np.ndarray | None = None, first: int = 0) -> Tensor:
-        """The rows of `array` from `first` on, or those of `index`, as a new (batch, width): the inverse of `sort`."""
-        state = torch.empty(self.batch, width)
-        place = Place.of_tensor(state, None if self.order is None else self.order * width)
-        copy(place, Place.of_array(array, first, index), self.batch, width)
-        return state
-
-    def final(self, states: Tensor, keep: bool, width: int) -> Tensor:
-        """The states after each sequence's last step, of a state's array, new and in the order of the batch."""
+    def last(self, keep: bool) -> np.ndarray:
+        """(batch,): the rows of the states after each sequence's last step, in order."""
+        row = np.arange(self.batch)
         if self.lengths is None:
             steps = len(self.active)
-            first = (self.total if keep else steps % 2 * self.batch) if steps else 0
-            return self.unsort(states, width, first=first)
-        row = np.arange(self.batch)
+            return np.asarray(row + ((self.total if keep else steps % 2 * self.batch) if steps else 0))
         if keep:
             starts = np.concatenate([self.starts, np.zeros(1, np.int64)])
-            place = np.where(self.lengths > 0, self.batch + starts[self.lengths - 1], 0) + row
-        else:
-            place = self.lengths % 2 * self.batch + row
-        return self.unsort(states, width, place)
+            return np.asarray(np.where(self.lengths > 0, self.batch + starts[self.lengths - 1], 0) + row)
+        return np.asarray(self.lengths % 2 * self.batch + row)
 
-    def previous(self, states: Tensor, width: int) -> Tensor:
-        """An array whose first rows are the states before each packed row, of a state's kept array."""
-        if self.lengths is None:
-            return states
-        first = self.forward_tables(keep=True)[1]
-        array = cut(None, {"previous": (self.total, width)})["previous"]
-        source = Place.of_array(states, index=np.repeat(first, self.active) + self._row)
-        copy(Place.of_array(array), source, self.total, width)
-        return array
+    def previous(self) -> np.ndarray:
+        """(total,): the row of the state before each packed row."""
+        return np.asarray(np.repeat(self.forward_tables(keep=True)[1], self.active) + self._row)
+
+    @functools.cached_property
+    def _step(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.active)), self.active)
 
     @functools.cached_property
     def _row(self) -> np.ndarray:
         return np.asarray(np.arange(self.total) - np.repeat(self.starts, self.active))
-
-    def _places(self, of_sequence: int, of_step: int) -> np.ndarray:
-        """(total,): where each packed row lies in memory with these strides."""
-        if self.order is None:
-            return _full_places(self.batch, len(self.active), of_sequence, of_step)
-        step = np.repeat(np.arange(len(self.active)), self.active)
-        return np.ascontiguousarray(self.order[self._row] * of_sequence + step * of_step, np.int64)
 
 
 def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
@@ -138,12 +99,6 @@ def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
 def _full(batch: int, time: int) -> Rows:
     active = np.full(time if batch else 0, batch, np.int64)
     return Rows(batch, time, None, None, active, _starts(active))
-
-
-@functools.lru_cache(maxsize=64)
-def _full_places(batch: int, steps: int, of_sequence: int, of_step: int) -> np.ndarray:
-    places = np.arange(steps)[:, None] * of_step + np.arange(batch)[None] * of_sequence
-    return np.ascontiguousarray(places.reshape(-1), np.int64)
 
 
 def _starts(active: np.ndarray) -> np.ndarray:
