@@ -101,7 +101,9 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
             status = native.unrolled_pack_all(one if pointer else None, rng.choice((-1, 0, 1)), threads, message)
         elif function == "copy_rows":
             to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
-            status = native.unrolled_copy_rows(ctypes.byref(to), ctypes.byref(source), *size[:2], rng.randrange(2), threads, message)
+            status = native.unrolled_copy_rows(
+                ctypes.byref(to), ctypes.byref(source), *size[:2], rng.randrange(2), threads, message
+            )
         elif function == "outer":
             one = (ctypes.c_void_p * 1)(pointer)
             out = (ctypes.c_void_p * 1)(result.ctypes.data if pointer else None)

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from unrolled.engine.native import library
 from unrolled.engine.native.arrays import Layout, of_vector, rows_view
-from unrolled.engine.native.autograd import cell_of
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.draft import Draft
 from unrolled.engine.native.packs import packed_places, packs_of
 from unrolled.engine.native.plan import PARAMETER, Memory, Plan
+from unrolled.engine.native.programs import cell_of
 from unrolled.engine.native.recording import threads_for
 from unrolled.engine.native.tape import Place, Tape
 from unrolled.engine.native.workspace import slab
