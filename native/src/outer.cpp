@@ -10,7 +10,8 @@
 namespace unrolled {
 namespace {
 
-constexpr int64_t pass_rows = 384;  // four panels of so many rows (96 KiB) stay in the second cache, a block of a in the first
+// What a pass reads again and again stays in the second cache: some blocks of a (256 KiB) and four of b (128 KiB).
+constexpr int64_t pass_rows = 1024, pass_blocks = 4;
 
 struct Outer {
   int count;
@@ -56,9 +57,10 @@ void blocks(const Outer &o, int which, int64_t first, int64_t column, int64_t ro
 void share(const Outer &o, int64_t first, int64_t last) {
   const int64_t each = (o.m + block - 1) / block;
   for (int64_t row = 0; row < o.k; row += pass_rows)
-    for (int64_t column = 0; column < o.n; column += max_panels * block)
-      for (int64_t i = first; i < last; ++i)
-        blocks(o, int(i / each), i % each * block, column, row, std::min(pass_rows, o.k - row));
+    for (int64_t begin = first; begin < last; begin += pass_blocks)
+      for (int64_t column = 0; column < o.n; column += max_panels * block)
+        for (int64_t i = begin; i < std::min(begin + pass_blocks, last); ++i)
+          blocks(o, int(i / each), i % each * block, column, row, std::min(pass_rows, o.k - row));
 }
 
 int check(const Outer &o, int threads, char *message) {
