@@ -9,8 +9,8 @@
 namespace unrolled {
 
 constexpr int block = UNROLLED_BLOCK;  // units of a block, columns of a panel
-constexpr int block_rows = 24;         // rows of a block: what the pointwise code touches stays in the first cache
-constexpr int max_panels = 4;          // panels that share one pass over the left operand
+constexpr int block_rows = 32;         // rows of a block: what the pointwise code touches stays in the first cache
+constexpr int max_panels = 12;         // panels that share one pass over the left operand
 constexpr int max_terms = 8;           // terms that are summed up in registers
 
 // A term of a sum of products: `a` (rows x depth) times the panels (depth x 16).

@@ -2,7 +2,7 @@
 #define UNROLLED_LANES 16
 
 namespace unrolled::UNROLLED_NAMESPACE {
-constexpr int tile_rows = 6;
+constexpr int tile_rows = 8;
 constexpr int tile_sums = 24;  // accumulators of a tile, in registers
 }  // namespace unrolled::UNROLLED_NAMESPACE
 

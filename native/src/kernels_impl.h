@@ -58,7 +58,7 @@ constexpr int at_most(int a, int b) { return a < b ? a : b; }
 // Panels that a tile of so many rows covers: few rows take more of them, so that enough sums are under way at once.
 constexpr int panels_of(int rows) {
   const int fit = tile_sums / (rows * vectors);
-  return fit < 1 ? 1 : at_most(fit, max_panels);
+  return fit < 1 ? 1 : at_most(fit, 4);
 }
 
 template <int Rows, int Panels>

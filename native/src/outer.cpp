@@ -11,7 +11,7 @@ namespace unrolled {
 namespace {
 
 // What a pass reads again and again stays in the second cache: some blocks of a (256 KiB) and four of b (128 KiB).
-constexpr int64_t pass_rows = 1024, pass_blocks = 4;
+constexpr int64_t pass_rows = 1024, pass_blocks = 4, group_panels = 6;
 
 struct Outer {
   int count;
@@ -26,7 +26,7 @@ struct Outer {
 // The block of units from `first` of a[which] against up to four blocks of b from `column`, over one pass.
 void blocks(const Outer &o, int which, int64_t first, int64_t column, int64_t row, int64_t rows) {
   const int64_t ldr = o.ldr[which];
-  const int width = int(std::min<int64_t>(max_panels * block, o.n - column));
+  const int width = int(std::min<int64_t>(group_panels * block, o.n - column));
   const int whole = width / block, rest = width % block;
   float *to = o.result[which] + first * ldr + column;
   const float *right = o.b + (column / block * o.b_rows + row) * block;
@@ -58,7 +58,7 @@ void share(const Outer &o, int64_t first, int64_t last) {
   const int64_t each = (o.m + block - 1) / block;
   for (int64_t row = 0; row < o.k; row += pass_rows)
     for (int64_t begin = first; begin < last; begin += pass_blocks)
-      for (int64_t column = 0; column < o.n; column += max_panels * block)
+      for (int64_t column = 0; column < o.n; column += group_panels * block)
         for (int64_t i = begin; i < std::min(begin + pass_blocks, last); ++i)
           blocks(o, int(i / each), i % each * block, column, row, std::min(pass_rows, o.k - row));
 }

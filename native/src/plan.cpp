@@ -161,7 +161,7 @@ std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled
 }
 
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
-  Stage stage{from, {}, make_sums(d, from), make_touched(d, from), max_panels};
+  Stage stage{from, {}, make_sums(d, from), make_touched(d, from), 3};
   for (int i = 0; i < from.products; ++i) {
     const unrolled_product *p = d.product + from.first_product + i;
     const bool joins = i > 0 && p[0].vector == p[-1].vector && !p[0].accumulate == !p[-1].accumulate &&
@@ -172,7 +172,7 @@ Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from)
       stage.groups.push_back({from.first_product + i, 1});
   }
   for (const Sums &sums : stage.sums)
-    while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) stage.unit_blocks /= 2;
+    while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;
   return stage;
 }

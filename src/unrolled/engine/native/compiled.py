@@ -21,7 +21,9 @@ from unrolled.equations.derive import Derivative, OuterProduct, derive
 from unrolled.equations.hoist import hoist, whole
 from unrolled.equations.program import Shape
 
-STEP, PREVIOUS, NEXT, GRADIENT_READ, GRADIENT_WRITTEN = (Memory(table=table) for table in range(5))
+# Rows of all steps; of states before and after a step; of gradients that go from step to step; and of the few steps
+# that the backward pass has at hand at a time.
+STEP, PREVIOUS, NEXT, GRADIENT_READ, GRADIENT_WRITTEN, PASSING = (Memory(table=table) for table in range(6))
 _CHEAP = {"add", "sub", "mul", "neg", "relu", "abs", "maximum", "minimum", "sign"}
 
 
@@ -135,7 +137,8 @@ class CompiledCell:
     def _forward_before(self, keep: bool) -> Forward:
         seen = [*self.hoisted.carried, *(self.kept_before if keep else ())]
         memory = {**self._parameters, self.input: STEP, **dict.fromkeys(seen, STEP)}
-        return Forward(Draft("before", self.hoisted.before, self.hoisted.shapes, memory).plan(self.widths, 1, True))
+        draft = Draft("before", self.hoisted.before, self.hoisted.shapes, memory)
+        return Forward(draft.plan(self.widths, 1, STEP))
 
     def _outside(self) -> dict[str, Memory]:
         """Where the loop finds what it does not compute."""
@@ -153,7 +156,7 @@ class CompiledCell:
         outputs = "" if keep else draft.see(states[0], STEP, self.program.states[0].shape)
         for name in self.kept if keep else ():
             draft.memory.setdefault(name, STEP)
-        plan = draft.plan(self.widths, 3, False)
+        plan = draft.plan(self.widths, 3)
         return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep else {})
 
     def _in_place(self, plan: Plan) -> dict[str, str]:
@@ -175,7 +178,7 @@ class CompiledCell:
 
     def _backward(self, of_input: bool) -> Backward:
         derivative = self._derivative(of_input)
-        outside = {**self._outside(), **dict.fromkeys(self.kept, STEP), "d_output": STEP}
+        outside = {**self._outside(), **dict.fromkeys(self.kept, STEP), "d_output": PASSING}
         computed = {i.name for i in self.hoisted.inside}
         outside.update({o: NEXT for o in self.program.outputs if o in computed})
         outside.update({gradient_from_later(s): GRADIENT_READ for s in self.states})
@@ -187,24 +190,24 @@ class CompiledCell:
             gradients[state.name] = draft.see(gradient, GRADIENT_WRITTEN, state.shape, taken)
         for name in self._carried(of_input):
             if name in derivative.gradients:
-                gradients[name] = draft.see(derivative.gradients[name], STEP, self.hoisted.shapes[name])
-        return self._finish(draft, derivative, gradients, 5, independent=False)
+                gradients[name] = draft.see(derivative.gradients[name], PASSING, self.hoisted.shapes[name])
+        return self._finish(draft, derivative, gradients, None)
 
     def _backward_before(self, of_input: bool) -> Backward:
         derivative = self._derivative_before(of_input)
         seen = [self.input, *self.hoisted.carried, *self.kept_before]
         found = self._derivative(of_input).gradients
-        seen += [gradient_from_loop(c) for c in self._carried(of_input) if c in found]
-        outside = {**self._parameters, **dict.fromkeys(seen, STEP)}
+        given = [gradient_from_loop(c) for c in self._carried(of_input) if c in found]
+        outside = {**self._parameters, **dict.fromkeys(seen, STEP), **dict.fromkeys(given, PASSING)}
         draft = _draft("before backwards", self.hoisted.before, derivative, self.hoisted.shapes, outside)
         gradients: dict[str, str] = {}
         if of_input:
             shape = self.program.inputs[0].shape
-            gradients[self.input] = draft.see(derivative.gradients.get(self.input, 0.0), STEP, shape)
-        return self._finish(draft, derivative, gradients, 1, independent=True)
+            gradients[self.input] = draft.see(derivative.gradients.get(self.input, 0.0), PASSING, shape)
+        return self._finish(draft, derivative, gradients, PASSING)
 
     def _finish(
-        self, draft: Draft, derivative: Derivative, gradients: dict[str, str], tables: int, independent: bool
+        self, draft: Draft, derivative: Derivative, gradients: dict[str, str], independent: Memory | None
     ) -> Backward:
         shapes = {**draft.shapes, **derivative.shapes}
         sums = {
@@ -217,12 +220,12 @@ class CompiledCell:
             if term.vector in self._parameters:
                 raise NativeError(f"cell {self.program.name}: the product of {term.matrix} with a parameter.")
             rows, columns = self.hoisted.shapes[term.matrix]
-            gradient = draft.see(term.gradient, STEP, (rows,))
+            gradient = draft.see(term.gradient, PASSING, (rows,))
             recomputed = term.vector in {i.name for i in draft.instructions}
-            vector = draft.see(term.vector, STEP, (columns,)) if recomputed else term.vector
+            vector = draft.see(term.vector, PASSING, (columns,)) if recomputed else term.vector
             sharing.setdefault((vector, (rows, columns)), []).append(OuterProduct(term.matrix, gradient, vector))
         outer_products = tuple(map(tuple, sharing.values()))
-        return Backward(draft.plan(self.widths, tables, independent), gradients, sums, outer_products)
+        return Backward(draft.plan(self.widths, 6, independent), gradients, sums, outer_products)
 
 
 def kept(step: Sequence[Instruction], read: set[str], available: set[str]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class NativeDecoder:
         after: list[str] = []
         for state, output in zip(program.states, program.outputs, strict=True):
             after.append(draft.see(output, _AFTER, state.shape, taken=after))
-        self.plan = plan = draft.plan(parts.widths, 2, False)
+        self.plan = plan = draft.plan(parts.widths, 2)
         self.vocabulary_size = parts.width(logits.name)
         self.state_size = sum(parts.state_widths)
         self.threads = thread_count()

@@ -44,6 +44,6 @@ class Draft:
         self.memory[name] = memory
         return name
 
-    def plan(self, widths: Mapping[str, int], tables: int, independent: bool) -> Plan:
-        """The finished plan."""
+    def plan(self, widths: Mapping[str, int], tables: int, independent: Memory | None = None) -> Plan:
+        """The finished plan; see there."""
         return Plan(self.instructions, self.shapes, widths, self.memory, tables, independent)

@@ -1,10 +1,10 @@
-"""Gradients of matrices after the time loop: one product over all rows, K = the sum of the lengths."""
+"""Gradients of matrices outside the time loop: products over all rows of a piece of steps."""
 
 from collections.abc import Mapping
 
 from unrolled.engine.native.arrays import Array, array_rows, copy
-from unrolled.engine.native.compiled import Backward, CompiledCell
-from unrolled.engine.native.rows import Rows
+from unrolled.engine.native.compiled import PASSING, Backward, CompiledCell
+from unrolled.engine.native.rows import Piece, Rows
 from unrolled.engine.native.tape import Place, Tape
 
 PREVIOUS = "previous"  # an array for the states before each row, where they do not lie in a row already
@@ -15,13 +15,23 @@ def record_outer_products(
     cell: CompiledCell,
     part: Backward,
     rows: Rows,
+    piece: Piece,
     arrays: Mapping[str, Array],
     widths: Mapping[str, int],
     threads: int,
 ) -> None:
     """Add the gradients of the matrices to the slots "gradient NAME"; `widths` are the columns of the parameters."""
     for terms in part.outer_products:
-        vector, first = _vector_rows(tape, cell, terms[0].vector, rows, arrays, threads)
+        name = terms[0].vector
+        vector, first = arrays[name], 0
+        if name in cell.states and rows.lengths is not None:
+            vector = arrays[PREVIOUS]
+            index = rows.previous()[piece.start : piece.start + piece.rows]
+            source = array_rows(tape, arrays[name], index=index)
+            copy(tape, array_rows(tape, vector), source, piece.rows, cell.width(name), False, threads)
+        elif part.plan.memory.get(name) != PASSING:
+            new = name in cell.program.outputs and name not in (*cell.states, *cell.hoisted.carried)
+            first = piece.start + (rows.batch if new else 0)
         matrices = [cell.parts[term.matrix] for term in terms]
         left = [arrays[term.gradient] for term in terms]
         tape.call(
@@ -29,27 +39,9 @@ def record_outer_products(
             len(terms),
             tape.put(*(array.place for array in left)),
             tape.put(*(array.rows for array in left)),
-            first,
-            *(vector.rows, matrices[0].rows, matrices[0].columns, rows.total),
+            vector.place.after(64 * first),
+            *(vector.rows, matrices[0].rows, matrices[0].columns, piece.rows),
             tape.put(*(Place(f"gradient {m.parameter}", 4 * m.first) for m in matrices)),
             tape.put(*(widths[m.parameter] for m in matrices)),
             threads,
         )
-
-
-def _vector_rows(
-    tape: Tape, cell: CompiledCell, name: str, rows: Rows, arrays: Mapping[str, Array], threads: int
-) -> tuple[Array, Place]:
-    """The array with a vector's values at all packed rows (previous states, new ones, values of the steps), and where
-    they begin."""
-    array = arrays[name]
-    if name in cell.states:
-        if rows.lengths is None:
-            return array, array.place
-        gathered = arrays[PREVIOUS]
-        source = array_rows(tape, array, index=rows.previous())
-        copy(tape, array_rows(tape, gathered), source, rows.total, cell.width(name), False, threads)
-        return gathered, gathered.place
-    if name in cell.hoisted.carried or name not in cell.program.outputs:
-        return array, array.place
-    return array, array.place.after(64 * rows.batch)

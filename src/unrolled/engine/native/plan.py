@@ -47,21 +47,21 @@ class Plan:
         widths: Mapping[str, int],
         memory: Mapping[str, Memory],
         tables: int,
-        independent: bool,
+        independent: Memory | None,
     ) -> None:
         """`memory` places the values that come from outside and those the caller wants to keep;
-        `widths` are the sizes of the dimensions."""
+        `widths` are the sizes of the dimensions. Where steps are `independent` they may run at the same time, so each
+        has scratch rows of its own, placed like that."""
         made = {i.name for i in instructions}
         cut = schedule(instructions, shapes, {name for name in memory if name in made})
         read = {a for s in cut.stages for i in s.instructions for a in i.args if isinstance(a, str)}
         read |= {p.vector for s in cut.stages for p in s.products}
         self.memory = {name: place for name, place in memory.items() if name in made or name in read}
-        # Steps of an independent plan run at the same time, so each has scratch rows of its own.
-        self.memory.update(dict.fromkeys(cut.scratch, Memory(table=0 if independent else -1)))
+        self.memory.update(dict.fromkeys(cut.scratch, independent or Memory()))
         self.widths = {name: widths[shapes[name][0]] for name in self.memory}
         self.scratch = cut.scratch
         self.stages = cut.stages
-        self.independent = independent
+        self.independent = independent is not None
         self.matrices: list[tuple[str, bool]] = list(
             dict.fromkeys((p.matrix, p.transposed) for s in cut.stages for p in s.products)
         )
@@ -72,7 +72,7 @@ class Plan:
         self.work += sum(4 * widths[s.dimension] * len(s.instructions) for s in cut.stages)
         self._constants: dict[tuple[float, int], np.ndarray] = {}
         self._handle = ctypes.c_void_p()
-        self._create(cut, widths, shapes, tables, independent)
+        self._create(cut, widths, shapes, tables, self.independent)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):

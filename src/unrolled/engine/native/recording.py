@@ -16,10 +16,11 @@ from unrolled.engine.native.compiled import CompiledCell, gradient_from_later, g
 from unrolled.engine.native.outer import PREVIOUS, record_outer_products
 from unrolled.engine.native.packs import Key, packed_places
 from unrolled.engine.native.plan import PARAMETER, SUM, Plan
-from unrolled.engine.native.rows import Rows
+from unrolled.engine.native.rows import Piece, Rows
 from unrolled.engine.native.tape import Place, Tape
 
 _CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
+_PIECE = 1024  # rows whose gradients the backward pass has at hand at a time: they stay in the last cache
 _WORTH_A_THREAD = 250_000  # multiply-adds that take longer than waking a thread and waiting for it
 
 Sizes = dict[str, tuple[int, int]]
@@ -63,7 +64,8 @@ def record_forward(
     else:
         passing = {f"states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
         passing[cell.input] = (rows.total, cell.input_width)
-    passing |= _missing(rows, [*arrays, *passing, *cell.states, *step.states], before, step.plan)
+    present = [*arrays, *passing, *cell.states, *step.states]
+    passing |= _missing(rows.batch, rows.total, present, before, step.plan)
     work = Layout("work", passing)
     arrays.update(work.arrays)
     for name, new in zip(cell.states, step.states, strict=True):
@@ -73,7 +75,7 @@ def record_forward(
 
     x = tensor_rows(tape, "x", 0, rows.places(*strides))
     copy(tape, array_rows(tape, arrays[cell.input]), x, rows.total, cell.input_width, True, threads)
-    _record_rows(tape, before, rows, arrays, packed, threads)
+    _record_rows(tape, before, Piece(0, len(rows.active), 0, rows.total), 1, arrays, packed, threads)
     for name, stride in zip(cell.states, state_strides, strict=True):
         start = tensor_rows(tape, f"state {name}", stride, rows.sorted_places(stride))
         copy(tape, array_rows(tape, arrays[name]), start, rows.batch, cell.width(name), True, threads)
@@ -91,39 +93,57 @@ def record_forward(
 
 
 def record_backward(cell: CompiledCell, rows: Rows, strides: tuple[int, int], of_input: bool, threads: int) -> Recorded:
-    """`strides` are those of batch and time of the gradient of the outputs."""
+    """`strides` are those of batch and time of the gradient of the outputs.
+
+    The steps are taken piece by piece, and all that follows from the gradients of a piece is done before the next one:
+    so they are read from the caches, and need no memory for all steps.
+    """
     tape = Tape()
     forward, step, before = cell.forward(True), cell.backward(of_input), cell.backward_before(of_input)
+    pieces = rows.pieces(_PIECE)
+    most = max((piece.rows for piece in pieces), default=0)
     arrays = {**_vectors(cell), **trace_layout(cell, rows.batch, rows.total).arrays}
     arrays.update({new: arrays[old] for new, old in forward.in_place.items()})
     for name, new in zip(cell.states, forward.states, strict=True):
         arrays[name] = arrays[new] = arrays[f"states {name}"]
     passing: Sizes = {f"d_states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
-    passing["d_output"] = (rows.total, cell.width(cell.states[0]))
+    passing["d_output"] = (most, cell.width(cell.states[0]))
     if rows.lengths is not None:
-        passing[PREVIOUS] = (rows.total, max(cell.width(name) for name in cell.states))
+        passing[PREVIOUS] = (most, max(cell.width(name) for name in cell.states))
     seeds = {gradient_from_loop(c): step.gradients[c] for c in cell.hoisted.carried if c in step.gradients}
     turns = [gradient_from_later(name) for name in cell.states] + [step.gradients[name] for name in cell.states]
-    passing |= _missing(rows, [*arrays, *passing, *turns, *seeds], step.plan, before.plan)
+    passing |= _missing(rows.batch, most, [*arrays, *passing, *turns, *seeds], step.plan, before.plan)
     sums = Layout("sums", {n: (threads, plan.widths[n]) for plan in (step.plan, before.plan) for n in _sums(plan)})
     work = Layout("work", passing)
     arrays.update(work.arrays)
     arrays.update(sums.arrays)
+    arrays.update({seed: arrays[name] for seed, name in seeds.items() if name in arrays})
     matrices = tuple(dict.fromkeys([*step.plan.matrices, *before.plan.matrices]))
     packed, _ = packed_places(cell, matrices, "packed")
 
-    width = cell.width(cell.states[0])
-    d_outputs = tensor_rows(tape, "d_outputs", 0, rows.places(*strides))
-    copy(tape, array_rows(tape, arrays["d_output"]), d_outputs, rows.total, width, True, threads)
     for name in cell.states:
         # The gradients of two steps take turns; a sequence whose end has not been reached finds its own in both.
         array = arrays[gradient_from_later(name)] = arrays[step.gradients[name]] = arrays[f"d_states {name}"]
         given = tensor_rows(tape, f"d_final {name}", 0, rows.sorted_places(cell.width(name)))
         for first in (0, rows.batch):
             copy(tape, array_rows(tape, array, first), given, rows.batch, cell.width(name), True, threads)
-    _record(tape, step.plan, rows.active[::-1].copy(), rows.backward_tables(), arrays, packed, threads)
-    arrays.update({seed: arrays[name] for seed, name in seeds.items()})
-    _record_rows(tape, before.plan, rows, arrays, packed, threads)
+    width = cell.width(cell.states[0])
+    widths = {p.name: cell.program.size(p.shape[1], cell.widths) for p in cell.program.parameters if len(p.shape) == 2}
+    from_outputs = rows.places(*strides)
+    to_input = rows.places(rows.time * cell.input_width, cell.input_width)
+    for piece in pieces:
+        own = slice(piece.start, piece.start + piece.rows)
+        d_outputs = tensor_rows(tape, "d_outputs", 0, from_outputs[own].copy())
+        copy(tape, array_rows(tape, arrays["d_output"]), d_outputs, piece.rows, width, True, threads)
+        active = rows.active[piece.first : piece.last][::-1].copy()
+        _record(tape, step.plan, active, rows.backward_tables(piece), arrays, packed, threads)
+        _record_rows(tape, before.plan, piece, 6, arrays, packed, threads)
+        for part in (step, before):
+            record_outer_products(tape, cell, part, rows, piece, arrays, widths, threads)
+        if of_input:
+            d_x = tensor_rows(tape, "d_x", 0, to_input[own].copy())
+            made = array_rows(tape, arrays[before.gradients[cell.input]])
+            copy(tape, d_x, made, piece.rows, cell.input_width, False, threads)
 
     first = len(rows.active) % 2 * rows.batch
     for name in cell.states:
@@ -131,13 +151,6 @@ def record_backward(cell: CompiledCell, rows: Rows, strides: tuple[int, int], of
         d_state = tensor_rows(tape, f"d_state {name}", 0, rows.sorted_places(width))
         source = array_rows(tape, arrays[f"d_states {name}"], first)
         copy(tape, d_state, source, rows.batch, width, False, threads)
-    widths = {p.name: cell.program.size(p.shape[1], cell.widths) for p in cell.program.parameters if len(p.shape) == 2}
-    for part in (step, before):
-        record_outer_products(tape, cell, part, rows, arrays, widths, threads)
-    if of_input:
-        d_x = tensor_rows(tape, "d_x", 0, rows.places(rows.time * cell.input_width, cell.input_width))
-        made = array_rows(tape, arrays[before.gradients[cell.input]])
-        copy(tape, d_x, made, rows.total, cell.input_width, False, threads)
     totals = tuple((name, arrays[total]) for part in (step, before) for name, total in part.sums.items())
     return Recorded(tape.finish(), matrices, work.floats, sums.floats, totals)
 
@@ -146,13 +159,13 @@ def _vectors(cell: CompiledCell) -> Arrays:
     return {p.name: Array(Place(f"parameter {p.name}"), 1) for p in cell.program.parameters if len(p.shape) == 1}
 
 
-def _missing(rows: Rows, present: Sequence[str], *plans: Plan) -> Sizes:
-    """The arrays of the plans that are not `present`, sums and parameters apart."""
+def _missing(batch: int, total: int, present: Sequence[str], *plans: Plan) -> Sizes:
+    """The arrays of the plans that are not `present`, sums and parameters apart: of `batch` rows or of `total`."""
     sizes: Sizes = {}
     for plan in plans:
         for name, memory in plan.memory.items():
             if name not in present and memory not in (PARAMETER, SUM):
-                sizes[name] = (rows.batch if memory.table < 0 else rows.total, plan.widths[name])
+                sizes[name] = (batch if memory.table < 0 else total, plan.widths[name])
     return sizes
 
 
@@ -160,11 +173,20 @@ def _sums(plan: Plan) -> list[str]:
     return [name for name, memory in plan.memory.items() if memory == SUM]
 
 
-def _record_rows(tape: Tape, plan: Plan, rows: Rows, arrays: Arrays, packed: Mapping[Key, Place], threads: int) -> None:
-    """Record a plan that knows no time, on all rows, in chunks."""
-    chunk = max(1, min(_CHUNK, -(-rows.total // threads)))
-    starts = np.arange(0, rows.total, chunk, dtype=np.int64)
-    _record(tape, plan, np.minimum(chunk, rows.total - starts), starts[None].copy(), arrays, packed, threads)
+def _record_rows(
+    tape: Tape,
+    plan: Plan,
+    piece: Piece,
+    tables: int,
+    arrays: Arrays,
+    packed: Mapping[Key, Place],
+    threads: int,
+) -> None:
+    """Record a plan that knows no time on the rows of a piece, in chunks; its last table has the rows within it."""
+    chunk = max(1, min(_CHUNK, -(-piece.rows // threads)))
+    within = np.arange(0, piece.rows, chunk, dtype=np.int64)
+    offsets = np.stack([*[piece.start + within] * max(tables - 1, 1), *[within] * (tables > 1)])
+    _record(tape, plan, np.minimum(chunk, piece.rows - within), offsets, arrays, packed, threads)
 
 
 def _record(

@@ -13,6 +13,16 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Piece:
+    """The steps from `first` to before `last`, whose packed rows are `rows` from `start` on."""
+
+    first: int
+    last: int
+    start: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Rows:
     """`order` sorts the batch (None: as it is); `active` (steps,) rows of each step; `starts` where they begin."""
 
@@ -41,11 +51,25 @@ class Rows:
             previous, following = steps % 2 * self.batch, (steps + 1) % 2 * self.batch
         return np.ascontiguousarray(np.stack([self.starts, previous, following]), np.int64)
 
-    def backward_tables(self) -> np.ndarray:
-        """(5, steps), last step first: as forward, then where gradients of states are read and written."""
-        turn = np.arange(len(self.active)) % 2 * self.batch
-        tables = self.forward_tables(keep=True)[:, ::-1]
-        return np.ascontiguousarray(np.concatenate([tables, turn[None], self.batch - turn[None]]), np.int64)
+    def backward_tables(self, piece: Piece) -> np.ndarray:
+        """(6, steps of the piece), last step first: as forward, where gradients of states are read and written, and the
+        rows within the piece."""
+        steps = slice(piece.first, piece.last)
+        turn = (len(self.active) - 1 - np.arange(piece.first, piece.last)) % 2 * self.batch
+        tables = [*self.forward_tables(keep=True)[:, steps], turn, self.batch - turn, self.starts[steps] - piece.start]
+        return np.ascontiguousarray(np.stack(tables)[:, ::-1], np.int64)
+
+    def pieces(self, rows: int) -> list["Piece"]:
+        """All steps, from the last to the first, in pieces of so many rows or a step."""
+        pieces: list[Piece] = []
+        last = len(self.active)
+        while last > 0:
+            first = last - 1
+            while first > 0 and self.active[first - 1 : last].sum() <= rows:
+                first -= 1
+            pieces.append(Piece(first, last, int(self.starts[first]), int(self.active[first:last].sum())))
+            last = first
+        return pieces
 
     def places(self, of_sequence: int, of_step: int) -> np.ndarray:
         """(total,): how far from the start of (batch, time, width) with these strides each packed row is."""

@@ -119,4 +119,4 @@ def _plan(cell: CompiledCell) -> tuple[Plan, list[str]]:
     new: list[str] = []
     for state, output in zip(program.states, program.outputs, strict=True):
         new.append(draft.see(output, _ROWS, state.shape, taken=new))
-    return draft.plan(cell.widths, 1, False), new
+    return draft.plan(cell.widths, 1), new
