@@ -10,8 +10,8 @@ from unrolled.equations import Program
 
 # The input's products stay in the loop (see compiled.py) from so many sequences on and up to so many weights, which
 # then stay in the last cache from step to step.
-ROWS_INSIDE = 24
-WEIGHTS_INSIDE = 5_000_000
+ROWS_INSIDE = 8
+WEIGHTS_INSIDE = 4_000_000
 
 
 def named_of(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
