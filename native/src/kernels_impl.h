@@ -127,9 +127,14 @@ void each(const Pointwise &step, int rows, Function function) {
 
 inline void accumulate(const Pointwise &step, int rows) {
   for (int c = 0; c < block; c += lanes) {
-    Floats sum{};
-    for (int r = 0; r < rows; ++r) sum += load(step.a.data + r * step.a.stride + c);
-    store(step.destination.data + c, load(step.destination.data + c) + sum);
+    const float *a = step.a.data + c;
+    Floats sum[4]{};  // that do not wait for each other
+    int r = 0;
+    for (; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) sum[i] += load(a + (r + i) * step.a.stride);
+    for (; r < rows; ++r) sum[0] += load(a + r * step.a.stride);
+    store(step.destination.data + c, load(step.destination.data + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
 }
 

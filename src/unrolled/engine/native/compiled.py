@@ -210,11 +210,12 @@ class CompiledCell:
         self, draft: Draft, derivative: Derivative, gradients: dict[str, str], independent: Memory | None
     ) -> Backward:
         shapes = {**draft.shapes, **derivative.shapes}
-        sums = {
-            p: draft.append("accumulate", derivative.gradients[p], SUM, shapes[p])
-            for p in self._vectors
-            if p in derivative.gradients
+        found = {p: derivative.gradients[p] for p in self._vectors if p in derivative.gradients}
+        added = {  # two biases of one sum have one gradient
+            gradient: draft.append("accumulate", gradient, SUM, shapes[p])
+            for gradient, p in {gradient: p for p, gradient in found.items()}.items()
         }
+        sums = {p: added[gradient] for p, gradient in found.items()}
         sharing: dict[tuple[str, Shape], list[OuterProduct]] = {}
         for term in derivative.outer_products:
             if term.vector in self._parameters:
