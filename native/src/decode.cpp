@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <new>
+#include <set>
 
 #include "sampling.h"
 #include "status.h"
@@ -42,9 +43,15 @@ int check(const unrolled_decoder_description &d, char *message) {
   return UNROLLED_OK;
 }
 
+std::vector<int32_t> vectors_of(const unrolled_plan &plan, const Stage &stage) {
+  std::set<int32_t> arrays;
+  for (const ProductGroup &group : stage.groups) arrays.insert(plan.products[group.first].vector);
+  return {arrays.begin(), arrays.end()};
+}
+
 void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t *tokens, float *const *state,
           float *logits, bool every, int64_t most_threads) {
-  const WorkMemory memory(d, rows);
+  WorkMemory memory(d, rows, int(most_threads));
   Barrier barrier;
   parallel(int(most_threads), [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
@@ -63,7 +70,7 @@ void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t 
 // `streams` are sorted by `wanted`, the largest first, so those still writing are the first rows.
 void write(const unrolled_decoder &d, const std::vector<unrolled_stream *> &streams, int64_t most_threads) {
   const int64_t rows = int64_t(streams.size());
-  const WorkMemory memory(d, rows);
+  WorkMemory memory(d, rows, int(most_threads));
   Barrier barrier;
   parallel(int(most_threads), [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
@@ -119,6 +126,8 @@ int unrolled_decoder_create(const unrolled_decoder_description *d, unrolled_deco
     made->input.assign(d->input, d->input + d->inputs);
     made->table.assign(d->table, d->table + d->inputs);
     made->int8 = d->int8 != 0;
+    if (made->int8)
+      for (const Stage &stage : d->plan->stages) made->rounded.push_back(vectors_of(*d->plan, stage));
     made->logits = d->logits;
     made->state_stages = d->state_stages;
     made->vocabulary = d->plan->arrays[d->logits].width;

@@ -13,6 +13,7 @@ struct unrolled_decoder {
   bool int8;  // what the matrices hold
   std::vector<const float *> fixed, table;
   std::vector<int32_t> before, after, input;
+  std::vector<std::vector<int32_t>> rounded;  // of the int8 form, by stage: the arrays that its products read
   int logits, state_stages;
   int64_t vocabulary, state_size;
 
@@ -22,18 +23,28 @@ struct unrolled_decoder {
 
 namespace unrolled {
 
-// Rows of all arrays that a call makes; row r belongs to stream r. Each thread of the call has an `Arrays` of its own.
+// Rows of an array as whole numbers of 8 bits.
+struct Rounded {
+  std::vector<int8_t> values;
+  std::vector<float> scale;  // of each row
+};
+
+// Rows of all arrays that a call makes; row r belongs to stream r. Each thread has pointers to them of its own.
 struct WorkMemory {
   std::vector<float> floats;
   std::vector<float *> array;  // by the plan's numbers; of the fixed ones their row
+  // Of the int8 form, by array: what products read. Many rows are shared out among the threads; a few each thread
+  // rounds for itself, which is sooner done than waiting for another.
+  bool share_rounding;
+  std::vector<std::vector<Rounded>> rounded;  // by thread, or one for all
 
-  WorkMemory(const unrolled_decoder &decoder, int64_t rows);
+  WorkMemory(const unrolled_decoder &decoder, int64_t rows, int threads);
 };
 
 // One thread's part of every step: its share of the units of each stage.
 class Stepper {
  public:
-  Stepper(const unrolled_decoder &decoder, const WorkMemory &memory, int thread, int threads, Barrier &barrier);
+  Stepper(const unrolled_decoder &decoder, WorkMemory &memory, int thread, int threads, Barrier &barrier);
 
   // Puts a token's rows of the tables where the step reads them.
   void enter(int64_t row, int32_t token);
@@ -51,7 +62,7 @@ class Stepper {
   void multiply(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width, int64_t first_place);
   void multiply_int8(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width,
                      int64_t first_place);
-  void round_vectors(const Stage &stage, int64_t rows);
+  void round_vectors(const std::vector<int32_t> &arrays, int64_t rows);
   void execute(const Stage &stage, int64_t row, int64_t first_block, int place, int count, bool blocks_as_rows);
   float *register_at(int operand, int64_t place) const;
 
@@ -62,12 +73,8 @@ class Stepper {
   std::vector<float> registers_;
   float *register_base_;
   std::vector<Pointwise> code_;
-  // Of the int8 form, for each product of the plan that is the first to read a vector in its stage: its rows, rounded.
-  struct Rounded {
-    std::vector<int8_t> values;
-    std::vector<float> scale;
-  };
-  std::vector<Rounded> rounded_;  // by array
+  const bool share_rounding_;
+  std::vector<Rounded> &rounded_;  // by array
 };
 
 }  // namespace unrolled

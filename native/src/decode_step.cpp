@@ -11,6 +11,7 @@ namespace unrolled {
 namespace {
 
 constexpr int line = 64 / sizeof(float);
+constexpr int64_t worth_sharing = 8;  // rows that take longer to round than threads to wait for each other
 
 float *aligned(std::vector<float> &floats, size_t count) {
   floats.assign(count + line, 0.0f);
@@ -25,7 +26,10 @@ bool two_arguments(int opcode) {
 
 }  // namespace
 
-WorkMemory::WorkMemory(const unrolled_decoder &decoder, int64_t rows) : array(decoder.fixed.size()) {
+WorkMemory::WorkMemory(const unrolled_decoder &decoder, int64_t rows, int threads)
+    : array(decoder.fixed.size()),
+      share_rounding(rows >= worth_sharing && threads > 1),
+      rounded(share_rounding ? 1 : threads) {
   size_t total = 0;
   for (size_t i = 0; i < array.size(); ++i)
     if (decoder.fixed[i] == nullptr) total += rows * decoder.stride(int(i));
@@ -34,15 +38,25 @@ WorkMemory::WorkMemory(const unrolled_decoder &decoder, int64_t rows) : array(de
     array[i] = decoder.fixed[i] ? const_cast<float *>(decoder.fixed[i]) : next;  // a plan never writes a fixed array
     if (decoder.fixed[i] == nullptr) next += rows * decoder.stride(int(i));
   }
+  for (std::vector<Rounded> &each : rounded) {
+    each.resize(array.size());
+    for (const std::vector<int32_t> &arrays : decoder.rounded)
+      for (int32_t a : arrays) {
+        each[a].values.resize(rows * int8_depth(decoder.width(a)));
+        each[a].scale.resize(rows);
+      }
+  }
 }
 
-Stepper::Stepper(const unrolled_decoder &decoder, const WorkMemory &memory, int thread, int threads, Barrier &barrier)
+Stepper::Stepper(const unrolled_decoder &decoder, WorkMemory &memory, int thread, int threads, Barrier &barrier)
     : decoder_(decoder),
       thread_(thread),
       threads_(threads),
       barrier_(barrier),
       array_(memory.array),
-      code_(decoder.plan->instructions.size() + 1) {
+      code_(decoder.plan->instructions.size() + 1),
+      share_rounding_(memory.share_rounding),
+      rounded_(memory.rounded[memory.share_rounding ? 0 : thread]) {
   // Registers of one stage: max_panels blocks of block_rows rows, or block_rows blocks of one row, whichever it is.
   register_base_ = aligned(registers_, size_t(decoder.plan->registers) * max_panels * block_rows * block);
 }
@@ -76,7 +90,7 @@ void Stepper::step(int64_t rows, bool all) {
   for (size_t i = 0; i < count; ++i) {
     const int64_t blocks = (stages[i].units + block - 1) / block;
     const int64_t first = blocks * thread_ / threads_, last = blocks * (thread_ + 1) / threads_;
-    if (decoder_.int8 && first < last) round_vectors(stages[i], rows);
+    if (decoder_.int8) round_vectors(decoder_.rounded[i], rows);
     if (first < last) rows == 1 ? one_row(stages[i], first, last) : many_rows(stages[i], rows, first, last);
     barrier_.wait(threads_);
   }
@@ -141,37 +155,40 @@ void Stepper::multiply(const ProductGroup &group, int64_t row, int rows, int64_t
   }
 }
 
-// Every thread rounds for itself: that is sooner done than waiting for another.
-void Stepper::round_vectors(const Stage &stage, int64_t rows) {
-  rounded_.resize(decoder_.plan->arrays.size());
-  for (const ProductGroup &group : stage.groups) {
-    const int a = decoder_.plan->products[group.first].vector;
-    const int64_t depth = int8_depth(decoder_.width(a));
-    const bool broadcast = decoder_.plan->arrays[a].addressing == UNROLLED_BROADCAST;
-    Rounded &to = rounded_[a];
-    to.values.resize(rows * depth);
-    to.scale.resize(rows);
-    for (int64_t r = 0; r < rows; ++r)
-      to.scale[r] =
-          int8_round(array_[a] + (broadcast ? 0 : r * decoder_.stride(a)), decoder_.width(a), to.values.data() + r * depth);
+void Stepper::round_vectors(const std::vector<int32_t> &arrays, int64_t rows) {
+  const int64_t first = share_rounding_ ? rows * thread_ / threads_ : 0;
+  const int64_t last = share_rounding_ ? rows * (thread_ + 1) / threads_ : rows;
+  for (int32_t a : arrays) {
+    const int64_t columns = decoder_.width(a);
+    const int64_t stride = decoder_.plan->arrays[a].addressing == UNROLLED_BROADCAST ? 0 : decoder_.stride(a);
+    for (int64_t r = first; r < last; ++r)
+      rounded_[a].scale[r] = int8_kernels().round(array_[a] + r * stride, columns,
+                                                  rounded_[a].values.data() + r * int8_depth(columns));
   }
+  if (share_rounding_ && !arrays.empty()) barrier_.wait(threads_);
 }
 
 void Stepper::multiply_int8(const ProductGroup &group, int64_t row, int rows, int64_t first_block, int width,
                             int64_t first_place) {
   const unrolled_product *product = decoder_.plan->products.data() + group.first;
-  const int64_t columns = decoder_.width(product->vector), depth = int8_depth(columns);
+  const int64_t columns = decoder_.width(product->vector);
   const Rounded &from = rounded_[product->vector];
-  const Int8Multiply kernel = int8_multiply();
+  Int8Product p{};
+  p.rows = rows;
+  p.depth = int8_depth(columns);
+  p.vectors = from.values.data() + row * p.depth;
+  p.vector_scale = from.scale.data() + row;
+  p.accumulate = product->accumulate;
   for (int i = 0; i < group.count * width; ++i) {
     const unrolled_product &q = product[i % group.count];
     const int unit_block = i / group.count;
-    const auto *panel = reinterpret_cast<const Int8Panel *>(static_cast<const char *>(decoder_.matrix[q.matrix]) +
+    p.panel[p.panels] = reinterpret_cast<const Int8Panel *>(static_cast<const char *>(decoder_.matrix[q.matrix]) +
                                                             (first_block + unit_block) * int8_panel_bytes(columns));
-    float *result = register_at(q.destination, first_place < 0 ? unit_block * block_rows : first_place + unit_block);
-    for (int r = 0; r < rows; r += int8_rows)
-      kernel(*panel, depth, from.values.data() + (row + r) * depth, depth, from.scale.data() + row + r,
-             std::min(int8_rows, rows - r), result + r * block, q.accumulate);
+    p.result[p.panels] = register_at(q.destination, first_place < 0 ? unit_block * block_rows : first_place + unit_block);
+    if (++p.panels == max_panels || i + 1 == group.count * width) {
+      int8_kernels().multiply(p);
+      p.panels = 0;
+    }
   }
 }
 
