@@ -9,6 +9,8 @@
 #include <xmmintrin.h>
 #endif
 
+#include "kernels.h"
+
 namespace unrolled {
 namespace {
 
@@ -25,21 +27,52 @@ class KeepDenormals {
 };
 
 // exp(x) for x <= 0, operation by operation as generation/exponential.py has it.
-double exponential(double x) {
-  static const double coefficient[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
-                                       1.0 / 362880.0,     1.0 / 40320.0,     1.0 / 5040.0,     1.0 / 720.0,
-                                       1.0 / 120.0,        1.0 / 24.0,        1.0 / 6.0,        1.0 / 2.0,
-                                       1.0,                1.0};
-  if (!(x >= -708.0)) return 0.0;
-  const double shift = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number
-  const double whole = (x * 1.4426950408889634 + shift) - shift;
+[[gnu::always_inline]] inline double exponential(double x) {
+  const double shift = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number, in the lowest bits
+  const double shifted = x * 1.4426950408889634 + shift, whole = shifted - shift;
   const double r = (x - whole * 0.6931471803691238) - whole * 1.9082149292705877e-10;
-  double p = coefficient[0];
-  for (int i = 1; i < 14; ++i) p = p * r + coefficient[i];
-  const uint64_t bits = uint64_t(int64_t(whole) + 1023) << 52;
+  double p = 1.0 / 6227020800.0;
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 1.0 / 2.0;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  uint64_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 1023) << 52;
   double scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return p * scale;
+  return x >= -708.0 ? p * scale : 0.0;
+}
+
+[[gnu::always_inline]] inline void exponentials(const double *x, double *y, size_t count) {
+  for (size_t i = 0; i < count; ++i) y[i] = exponential(x[i]);
+}
+
+// Vectors compute each number as it would be alone, so the widest may be taken.
+#if defined(__x86_64__)
+[[gnu::target("avx512f,avx512dq")]] void exponentials_avx512(const double *x, double *y, size_t count) {
+  exponentials(x, y, count);
+}
+[[gnu::target("avx2")]] void exponentials_avx2(const double *x, double *y, size_t count) { exponentials(x, y, count); }
+#endif
+
+void weigh(SamplingMemory &m) {
+  m.weights.resize(m.logits.size());
+#if defined(__x86_64__)
+  static const char *const set = kernels().name;
+  if (std::strcmp(set, "avx512") == 0) return exponentials_avx512(m.logits.data(), m.weights.data(), m.logits.size());
+  if (std::strcmp(set, "avx2") == 0) return exponentials_avx2(m.logits.data(), m.weights.data(), m.logits.size());
+#endif
+  exponentials(m.logits.data(), m.weights.data(), m.logits.size());
 }
 
 double uniform(unrolled_stream &stream) {  // SplitMix64
@@ -70,11 +103,6 @@ void keep_largest(SamplingMemory &m, int64_t count) {
     }
   m.logits.resize(kept);
   m.ids.resize(kept);
-}
-
-void weigh(SamplingMemory &m) {
-  m.weights.resize(m.logits.size());
-  for (size_t i = 0; i < m.logits.size(); ++i) m.weights[i] = exponential(m.logits[i]);
 }
 
 double sum(const std::vector<double> &values) {
