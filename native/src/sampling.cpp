@@ -26,6 +26,18 @@ class KeepDenormals {
 #endif
 };
 
+// Keeps the logits from `least` up.
+void keep_likely(SamplingMemory &m, double least) {
+  size_t kept = 0;
+  for (size_t i = 0; i < m.logits.size(); ++i)
+    if (m.logits[i] >= least) {
+      m.logits[kept] = m.logits[i];
+      m.ids[kept++] = m.ids[i];
+    }
+  m.logits.resize(kept);
+  m.ids.resize(kept);
+}
+
 // exp(x) for x <= 0, operation by operation as generation/exponential.py has it.
 [[gnu::always_inline]] inline double exponential(double x) {
   const double shift = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number, in the lowest bits
@@ -166,14 +178,7 @@ int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, i
     m.ids[i] = int32_t(i);
   }
   if (s.top_k > 0 && s.top_k < vocabulary) keep_largest(m, s.top_k);
-  size_t kept = 0;
-  for (size_t i = 0; i < m.logits.size(); ++i)
-    if (m.logits[i] >= s.log_min_p) {
-      m.logits[kept] = m.logits[i];
-      m.ids[kept++] = m.ids[i];
-    }
-  m.logits.resize(kept);
-  m.ids.resize(kept);
+  if (s.log_min_p > -HUGE_VAL) keep_likely(m, s.log_min_p);
   weigh(m);
   if (s.top_p != 1.0) keep_share(m, s.top_p);
 
