@@ -203,9 +203,15 @@ def test_weights_that_are_not_numbers_are_told(model, text_model):
     assert model.advance([good], 4) != [""] or good.finished
 
 
-def test_a_prompt_that_is_no_unicode_is_refused(model):
+def test_a_text_that_is_no_unicode_is_refused_before_any_of_it_is_read(model):
     with pytest.raises(UnrolledError, match="surrogate"):
         model.start("\ud800")
+    state = model.start("a")
+    before = state.fork()
+    with pytest.raises(UnrolledError, match=r"^Character 20000 of the text is '\\ud800', half of a surrogate pair"):
+        model.read(state, "a" * 20_000 + "\ud800")
+    assert np.array_equal(state.vector, before.vector)
+    assert state.recent.tolist() == before.recent.tolist()
 
 
 def test_a_known_prompt_starts_at_once_with_the_same_state(model, monkeypatch):

@@ -189,7 +189,7 @@ def _address(array: Floats, size: int) -> int:
 
 
 def _aligned(floats: int) -> Floats:
-    """Zeros that begin on a page. They are the system's own: among what loading leaves, they would keep it in memory."""
+    """Zeros on pages of their own; among what loading leaves on the heap, they would keep that in memory."""
     return np.frombuffer(mmap(-1, max(1, 4 * floats)), np.float32, floats)
 
 
