@@ -68,7 +68,11 @@ int unrolled_int8_pack(const int8_t *matrix, const float *scale, int64_t rows, i
   const int64_t size = unrolled_int8_size(rows, columns);
   if (size < 0 || (size > 0 && (!matrix || !scale || !packed)))
     return invalid(message, "nothing to pack in %lld x %lld", (long long)rows, (long long)columns);
-  std::memset(packed, 0, size);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t k = 0; k < columns; ++k)
+      if (matrix[row * row_stride + k] == -128)
+        return invalid(message, "row %lld holds -128; the numbers are -127 to 127", (long long)row);
+  if (size > 0) std::memset(packed, 0, size);
   for (int64_t row = 0; row < rows; ++row) {
     auto *panel = reinterpret_cast<Int8Panel *>(static_cast<char *>(packed) + row / block * int8_panel_bytes(columns));
     const int64_t u = row % block;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <new>
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 #endif
@@ -150,6 +151,11 @@ void keep_share(SamplingMemory &m, double share) {
 
 }  // namespace
 
+bool in_range(const unrolled_stream &s) {
+  return s.temperature >= 0 && s.temperature <= 100 && s.repetition_penalty >= 0.01 && s.repetition_penalty <= 100 &&
+         s.repetition_window >= 0 && s.top_k >= 0 && s.log_min_p <= 0 && s.top_p > 0 && s.top_p <= 1;
+}
+
 int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, int64_t recent_count,
                unrolled_stream &s, SamplingMemory &m) {
   const KeepDenormals keep;
@@ -192,8 +198,16 @@ int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, i
 }  // namespace unrolled
 
 int32_t unrolled_choose(const float *logits, int64_t vocabulary, unrolled_stream *stream) {
-  if (logits == nullptr || stream == nullptr || vocabulary < 1 || stream->before < 0) return -1;
-  unrolled::SamplingMemory memory;
-  const int64_t count = stream->before < stream->repetition_window ? stream->before : stream->repetition_window;
-  return unrolled::choose(logits, vocabulary, stream->tokens + stream->before - count, count, *stream, memory);
+  if (stream == nullptr) return -1;
+  stream->bad_logits = 0;
+  if (logits == nullptr || vocabulary < 1 || vocabulary > INT32_MAX || stream->before < 0 ||
+      (stream->before > 0 && stream->tokens == nullptr) || !unrolled::in_range(*stream))
+    return -1;
+  try {
+    unrolled::SamplingMemory memory;
+    const int64_t count = stream->before < stream->repetition_window ? stream->before : stream->repetition_window;
+    return unrolled::choose(logits, vocabulary, stream->tokens + stream->before - count, count, *stream, memory);
+  } catch (const std::bad_alloc &) {
+    return -1;
+  }
 }
