@@ -176,6 +176,19 @@ def test_a_damaged_state_file_is_refused_in_plain_words(tmp_path, change, messag
     assert str(error.value).startswith(f"{path} {message}")
 
 
+def test_a_state_of_numbers_that_are_not_finite_is_refused_or_told(model, tmp_path):
+    state = model.start(PROMPT, SAMPLING)
+    for bad in (np.inf, np.nan):
+        state.vector[5] = bad
+        state.save(tmp_path / "state")
+        with pytest.raises(
+            UnrolledError, match=r"is damaged: it holds numbers that are not finite\. Read the text again"
+        ):
+            State.load(tmp_path / "state")
+    with pytest.raises(UnrolledError, match=r"logits are not finite numbers, so no token can be"):
+        text(model, state, characters=50)
+
+
 def test_a_model_file_is_no_state_and_a_missing_one_says_how_to_make_it(tmp_path):
     save(tmp_path / "model", made(cells.CELLS["gru"], 8))
     with pytest.raises(UnrolledError, match=r"is a safetensors file, but not a state; make one with: unrolled gen"):

@@ -124,4 +124,6 @@ def test_weights_that_are_not_finite_are_told(tmp_path):
     with pytest.raises(UnrolledError, match=r"cannot be quantized: readout\.weight holds numbers"):
         quantize_file(tmp_path / "m", tmp_path / "q")
     assert not (tmp_path / "q").exists()
+    with pytest.raises(UnrolledError, match=r"^the model cannot be quantized: readout\.weight holds numbers"):
+        Decoder.load(tmp_path / "m", precision="int8")
     assert read(tmp_path / "m").precision == "float32"
