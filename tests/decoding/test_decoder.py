@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,17 @@ def test_many_streams_that_come_and_go_write_what_each_writes_alone(model):
         assert texts[number] == expected
         assert np.array_equal(states[number].vector, state.vector)
         assert states[number].counter == state.counter
+
+
+def test_a_stream_that_is_dropped_midway_is_gone_and_the_others_go_on(model):
+    kept = model.stream(model.start(PROMPT, SAMPLING), tokens=30)
+    dropped = model.stream(model.start("a", SAMPLING), tokens=1000)
+    begun = model.advance([kept, dropped], 10)[0]
+    state = weakref.ref(dropped.state)
+    del dropped
+    assert state() is None
+    rest = "".join(model.advance([kept], 10)[0] for _ in range(2))
+    assert begun + rest == text(model, model.start(PROMPT, SAMPLING), tokens=30)
 
 
 def test_a_state_of_another_model_is_refused(model, tmp_path):
