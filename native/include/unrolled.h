@@ -15,9 +15,10 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 3
+#define UNROLLED_ABI 4
 #define UNROLLED_MESSAGE 256
-/* Units are handled in blocks of so many; rows of every array are padded to a multiple of it. */
+/* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
+ * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
 #define UNROLLED_BLOCK 16
 
 enum { UNROLLED_OK = 0, UNROLLED_INVALID = 1, UNROLLED_NO_MEMORY = 2 };
@@ -54,7 +55,7 @@ typedef struct {
   int32_t addressing;
   int32_t table;
   int64_t width;  /* units in use */
-  int64_t stride; /* floats from row to row: at least width, a multiple of UNROLLED_BLOCK */
+  int64_t stride; /* width and what pads it: a multiple of UNROLLED_BLOCK */
 } unrolled_array;
 
 /* Operands: 0 .. arrays-1 is an array, from `arrays` on a register (a block of values that lives in one stage). */
@@ -108,12 +109,32 @@ int64_t unrolled_packed_size(int64_t rows, int64_t columns);
 int unrolled_pack(const float *matrix, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
                   float *packed, int32_t threads, char *message);
 
+/* Packs `count` matrices at once. */
+typedef struct {
+  const float *matrix;
+  int64_t rows, columns, row_stride, column_stride;
+  float *packed;
+} unrolled_matrix;
+int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t threads, char *message);
+
+/* Rows in any order and memory: row i begins at float offset[i] (offset NULL: i * row_stride), its blocks of 16 units are
+ * `block_stride` floats apart. An array of the engine has row stride 16 and block stride 16 * rows, the rows of a
+ * matrix block stride 16. */
+typedef struct {
+  float *data;
+  const int64_t *offset;
+  int64_t row_stride, block_stride;
+} unrolled_rows;
+/* to[i] = from[i] for i < rows, `width` units each; `pad` not 0: zeros up to a whole block. */
+int unrolled_copy_rows(const unrolled_rows *to, const unrolled_rows *from, int64_t rows, int64_t width, int32_t pad,
+                       int32_t threads, char *message);
+
 /* A number that tells most changes of `count` floats: of 64 of them, spread evenly. */
 uint64_t unrolled_fingerprint(const float *values, int64_t count);
 
-/* result[i] (m x n, row stride ldr[i]) += a[i]^T b for i < count, with a[i] (k x m, stride lda[i]) and b (k x n, stride
- * ldb): gradients of weights, sums over all steps and rows. */
-int unrolled_outer(int32_t count, const float *const *a, const int64_t *lda, const float *b, int64_t ldb, int64_t m,
+/* result[i] (m x n, row stride ldr[i]) += a[i]^T b for i < count, over the first k rows of the arrays a[i] (of a_rows[i]
+ * rows, m units) and b (of b_rows rows, n units): gradients of weights, sums over all steps and rows. */
+int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, const float *b, int64_t b_rows, int64_t m,
                    int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t threads, char *message);
 
 /* Runs `rounds` rounds of multiply-adds on registers on `threads` threads and returns how many floating-point operations

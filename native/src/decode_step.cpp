@@ -137,16 +137,16 @@ void Stepper::multiply(const ProductGroup &group, int64_t row, int rows, int64_t
   const unrolled_array &vector = plan.arrays[product->vector];
   Product p{};
   p.rows = rows;
-  p.depth = vector.width;
-  p.row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : vector.stride;
-  p.a = array_[product->vector] + row * p.row_stride;
-  p.depth_stride = 1;
-  p.panel_stride = p.result_stride = block;
+  p.terms = 1;
+  const ptrdiff_t row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : vector.stride;
+  p.term[0] = {vector.width, array_[product->vector] + row * row_stride, row_stride, 1, block, {}};
+  p.result_stride = block;
   p.accumulate = product->accumulate;
   for (int i = 0; i < group.count * width; ++i) {
     const unrolled_product &q = product[i % group.count];
     const int unit_block = i / group.count;
-    p.panel[p.panels] = static_cast<const float *>(decoder_.matrix[q.matrix]) + (first_block + unit_block) * block * p.depth;
+    p.term[0].panel[p.panels] =
+        static_cast<const float *>(decoder_.matrix[q.matrix]) + (first_block + unit_block) * block * vector.width;
     p.result[p.panels] = register_at(q.destination, first_place < 0 ? unit_block * block_rows : first_place + unit_block);
     if (++p.panels == max_panels || i + 1 == group.count * width) {
       kernels().multiply(p);

@@ -11,15 +11,21 @@ namespace unrolled {
 constexpr int block = UNROLLED_BLOCK;  // units of a block, columns of a panel
 constexpr int block_rows = 24;         // rows of a block: what the pointwise code touches stays in the first cache
 constexpr int max_panels = 4;          // panels that share one pass over the left operand
+constexpr int max_terms = 8;           // terms that are summed up in registers
 
-// results[p] (rows x 16) = (accumulate: itself +) a (rows x depth) times panels[p] (depth x 16), for each panel p.
-struct Product {
-  int rows, panels;
+// A term of a sum of products: `a` (rows x depth) times the panels (depth x 16).
+// Element (r, k) of `a` is at r * row_stride + k / 16 * block_stride + k % 16 * depth_stride.
+struct Term {
   int64_t depth;
   const float *a;
-  ptrdiff_t row_stride, depth_stride;  // of `a`
+  ptrdiff_t row_stride, depth_stride, block_stride;
   const float *panel[max_panels];
-  ptrdiff_t panel_stride;
+};
+
+// result[p] (rows x 16) = (accumulate: itself +) the sum of all terms with their panel p, for each panel p.
+struct Product {
+  int rows, panels, terms;
+  Term term[max_terms];
   float *result[max_panels];
   ptrdiff_t result_stride;
   bool accumulate;

@@ -25,20 +25,28 @@ void tile(const Product &p, int first_row, int first_panel) {
       sum[r][c] = p.accumulate ? load(p.result[first_panel + c / vectors] + (first_row + r) * p.result_stride +
                                       c % vectors * lanes)
                                : Floats{};
-  const float *a = p.a + first_row * p.row_stride;
-  const float *panel[Panels];
-  for (int i = 0; i < Panels; ++i) panel[i] = p.panel[first_panel + i];
-  const ptrdiff_t row_stride = p.row_stride, depth_stride = p.depth_stride, panel_stride = p.panel_stride;
+  for (int t = 0; t < p.terms; ++t) {
+    const Term &term = p.term[t];
+    const float *a = term.a + first_row * term.row_stride;
+    const float *panel[Panels];
+    for (int i = 0; i < Panels; ++i) panel[i] = term.panel[first_panel + i];
+    const ptrdiff_t row_stride = term.row_stride, depth_stride = term.depth_stride, block_stride = term.block_stride;
+    for (int64_t depth = term.depth; depth > 0; depth -= block) {
+      const float *left_block = a;
+      const int count = int(depth < block ? depth : block);
 #pragma GCC unroll 2
-  for (int64_t k = p.depth; k > 0; --k) {
-    Floats right[columns];
-    for (int c = 0; c < columns; ++c) right[c] = load(panel[c / vectors] + c % vectors * lanes);
-    for (int r = 0; r < Rows; ++r) {
-      const Floats left = splat(a[r * row_stride]);
-      for (int c = 0; c < columns; ++c) sum[r][c] += left * right[c];
+      for (int k = 0; k < count; ++k) {
+        Floats right[columns];
+        for (int c = 0; c < columns; ++c) right[c] = load(panel[c / vectors] + c % vectors * lanes);
+        for (int r = 0; r < Rows; ++r) {
+          const Floats left = splat(left_block[r * row_stride]);
+          for (int c = 0; c < columns; ++c) sum[r][c] += left * right[c];
+        }
+        left_block += depth_stride;
+        for (int i = 0; i < Panels; ++i) panel[i] += block;
+      }
+      a += block_stride;
     }
-    a += depth_stride;
-    for (int i = 0; i < Panels; ++i) panel[i] += panel_stride;
   }
   for (int r = 0; r < Rows; ++r)
     for (int c = 0; c < columns; ++c)
@@ -97,16 +105,24 @@ inline double multiply_adds(int64_t rounds) {
   return 2.0 * sums * lanes * double(rounds);
 }
 
+// Four rows at a time: what they compute does not wait for each other.
 template <class Function>
 void each(const Pointwise &step, int rows, Function function) {
   const float *a = step.a.data, *b = step.b.data;
   float *y = step.destination.data;
-  for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < block; c += lanes) store(y + c, function(load(a + c), load(b + c)));
-    a += step.a.stride;
-    b += step.b.stride;
-    y += step.destination.stride;
+  const ptrdiff_t da = step.a.stride, db = step.b.stride, dy = step.destination.stride;
+  int r = 0;
+  for (; r + 4 <= rows; r += 4, a += 4 * da, b += 4 * db, y += 4 * dy) {
+    for (int c = 0; c < block; c += lanes) {
+      Floats result[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) result[i] = function(load(a + i * da + c), load(b + i * db + c));
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) store(y + i * dy + c, result[i]);
+    }
   }
+  for (; r < rows; ++r, a += da, b += db, y += dy)
+    for (int c = 0; c < block; c += lanes) store(y + c, function(load(a + c), load(b + c)));
 }
 
 inline void accumulate(const Pointwise &step, int rows) {

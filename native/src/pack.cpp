@@ -38,15 +38,30 @@ int64_t unrolled_packed_size(int64_t rows, int64_t columns) {
 
 int unrolled_pack(const float *matrix, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
                   float *packed, int32_t threads, char *message) {
+  const unrolled_matrix one{matrix, rows, columns, row_stride, column_stride, packed};
+  return unrolled_pack_all(&one, 1, threads, message);
+}
+
+int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t threads, char *message) {
   using namespace unrolled;
-  const int64_t size = unrolled_packed_size(rows, columns);
-  if (size < 0 || threads < 1 || (size > 0 && (matrix == nullptr || packed == nullptr)))
-    return invalid(message, "nothing to pack in %lld x %lld", (long long)rows, (long long)columns);
-  const int64_t panels = (rows + block - 1) / block;
-  parallel(size < worth_threads ? 1 : threads, [&](int thread, int active) {
-    for (int64_t p = panels * thread / active; p < panels * (thread + 1) / active; ++p)
-      pack_panel(matrix + p * block * row_stride, std::min<int64_t>(block, rows - p * block), columns, row_stride,
-                 column_stride, packed + p * block * columns);
+  if (count < 0 || threads < 1 || (count > 0 && matrices == nullptr))
+    return invalid(message, "packing %lld matrices on %d threads", (long long)count, threads);
+  int64_t floats = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const unrolled_matrix &m = matrices[i];
+    const int64_t size = unrolled_packed_size(m.rows, m.columns);
+    if (size < 0 || (size > 0 && (m.matrix == nullptr || m.packed == nullptr)))
+      return invalid(message, "nothing to pack in %lld x %lld", (long long)m.rows, (long long)m.columns);
+    floats += size;
+  }
+  parallel(floats < worth_threads ? 1 : threads, [&](int thread, int active) {
+    for (int64_t i = 0; i < count; ++i) {
+      const unrolled_matrix &m = matrices[i];
+      const int64_t panels = (m.rows + block - 1) / block;
+      for (int64_t p = panels * thread / active; p < panels * (thread + 1) / active; ++p)
+        pack_panel(m.matrix + p * block * m.row_stride, std::min<int64_t>(block, m.rows - p * block), m.columns,
+                   m.row_stride, m.column_stride, m.packed + p * block * m.columns);
+    }
   });
   return UNROLLED_OK;
 }

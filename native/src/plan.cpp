@@ -109,8 +109,59 @@ int check_stage(const unrolled_plan_description &d, const unrolled_stage &s, cha
   return UNROLLED_OK;
 }
 
+// The products of a stage by register: each register's terms in order.
+std::vector<std::vector<int>> terms_of(const unrolled_plan_description &d, const unrolled_stage &stage) {
+  std::vector<std::vector<int>> registers;
+  for (int i = stage.first_product; i < stage.first_product + stage.products; ++i) {
+    auto same = registers.end();
+    for (auto r = registers.begin(); r != registers.end(); ++r)
+      if (d.product[r->front()].destination == d.product[i].destination) same = r;
+    if (same == registers.end() || !d.product[i].accumulate)
+      registers.push_back({i});
+    else
+      same->push_back(i);
+  }
+  return registers;
+}
+
+std::vector<Sums> make_sums(const unrolled_plan_description &d, const unrolled_stage &stage) {
+  std::vector<Sums> all;
+  std::vector<std::vector<std::vector<int>>> members;  // registers of each of `all`
+  for (const std::vector<int> &terms : terms_of(d, stage)) {
+    const auto joins = [&](const std::vector<int> &other) {
+      const unrolled_product &a = d.product[terms[0]], &b = d.product[other[0]];
+      if (other.size() != terms.size() || !a.accumulate != !b.accumulate || a.destination == b.destination) return false;
+      for (size_t t = 0; t < terms.size(); ++t)
+        if (d.product[terms[t]].vector != d.product[other[t]].vector) return false;
+      return true;
+    };
+    if (!members.empty() && joins(members.back().front()))
+      members.back().push_back(terms);
+    else
+      members.push_back({terms});
+  }
+  for (const auto &registers : members) {
+    Sums sums{int(registers.size()), int(registers[0].size()), d.product[registers[0][0]].accumulate != 0, {}};
+    for (int t = 0; t < sums.terms; ++t)
+      for (const std::vector<int> &terms : registers) sums.product.push_back(terms[t]);
+    all.push_back(sums);
+  }
+  return all;
+}
+
+std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled_stage &stage) {
+  std::vector<bool> used(d.arrays, false);
+  for (int i = stage.first_instruction; i < stage.first_instruction + stage.instructions; ++i)
+    for (int32_t operand : {d.instruction[i].destination, d.instruction[i].a, d.instruction[i].b})
+      if (operand >= 0 && operand < d.arrays && d.array[operand].addressing == UNROLLED_ROWS) used[operand] = true;
+  std::vector<int> touched;
+  for (int i = 0; i < d.arrays; ++i)
+    if (used[i]) touched.push_back(i);
+  return touched;
+}
+
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
-  Stage stage{from, {}, max_panels};
+  Stage stage{from, {}, make_sums(d, from), make_touched(d, from), max_panels};
   for (int i = 0; i < from.products; ++i) {
     const unrolled_product *p = d.product + from.first_product + i;
     const bool joins = i > 0 && p[0].vector == p[-1].vector && !p[0].accumulate == !p[-1].accumulate &&
@@ -120,9 +171,9 @@ Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from)
     else
       stage.groups.push_back({from.first_product + i, 1});
   }
-  for (const ProductGroup &group : stage.groups)
-    while (stage.unit_blocks > 1 && stage.unit_blocks * group.count > max_panels) stage.unit_blocks /= 2;
-  if (stage.groups.empty()) stage.unit_blocks = 1;
+  for (const Sums &sums : stage.sums)
+    while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) stage.unit_blocks /= 2;
+  if (stage.sums.empty()) stage.unit_blocks = 1;
   return stage;
 }
 

@@ -46,12 +46,14 @@ class Worker {
   void stage(const Stage &stage, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block,
              int64_t last_block) {
     const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
+    const int ahead = stage.sums.empty() ? stage.unit_blocks : 0;  // a product gives time enough to fetch its own blocks
     for (int64_t b = first_block; b < last_block; b += stage.unit_blocks) {
       const int width = int(std::min<int64_t>(stage.unit_blocks, last_block - b));
       for (int64_t i = 0; i < chunks; ++i) {
         const int64_t row = first_row + rows * i / chunks;
         const int count = int(first_row + rows * (i + 1) / chunks - row);
-        for (const ProductGroup &group : stage.groups) multiply(group, step, row, count, b, width);
+        for (int j = 0; j < width && b + ahead + j < last_block; ++j) fetch(stage, step, row, count, b + ahead + j);
+        for (const Sums &sums : stage.sums) multiply(sums, step, row, count, b, width);
         for (int j = 0; j < width; ++j) {
           resolve(stage, step, row, b + j, j);
           kernels().execute(code_.data(), stage.instructions, count);
@@ -68,38 +70,57 @@ class Worker {
     return register_base_ + (size_t(unit_block) * run_.plan.registers + (operand - arrays)) * register_size;
   }
 
-  void multiply(const ProductGroup &group, int64_t step, int64_t row, int rows, int64_t first_block, int width) {
-    const unrolled_plan &plan = run_.plan;
-    const unrolled_product *product = plan.products.data() + group.first;
-    const unrolled_array &vector = plan.arrays[product->vector];
+  // Asks for the memory that the stage's instructions will read or write at a block of units.
+  void fetch(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block) const {
+    for (int index : stage.touched) {
+      const float *first = run_.given.array[index] + (unit_block * run_.given.array_rows[index] +
+                                                      run_.offset(index, step) + row) * block;
+      for (int r = 0; r < rows; ++r) __builtin_prefetch(first + r * block);
+    }
+  }
+
+  void multiply(const Sums &sums, int64_t step, int64_t row, int rows, int64_t first_block, int width) {
     Product p{};
     p.rows = rows;
-    p.depth = vector.width;
-    p.row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : vector.stride;
-    p.a = run_.given.array[product->vector] + (run_.offset(product->vector, step) + row) * p.row_stride;
-    p.depth_stride = 1;
-    p.panel_stride = p.result_stride = block;
-    p.accumulate = product->accumulate;
-    for (int i = 0; i < group.count * width; ++i) {
-      const unrolled_product &q = product[i % group.count];
-      const int unit_block = i / group.count;
-      p.panel[p.panels] = run_.given.matrix[q.matrix] + (first_block + unit_block) * block * p.depth;
-      p.result[p.panels] = register_at(q.destination, unit_block);
-      if (++p.panels == max_panels || i + 1 == group.count * width) {
-        kernels().multiply(p);
-        p.panels = 0;
+    p.result_stride = block;
+    for (int t = 0; t < sums.terms; ++t) {
+      const unrolled_product *q = run_.plan.products.data();
+      const int index = q[sums.product[t * sums.registers]].vector;
+      const unrolled_array &vector = run_.plan.arrays[index];
+      Term &term = p.term[p.terms++];
+      term.depth = vector.width;
+      term.row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : block;
+      term.a = run_.given.array[index] + (run_.offset(index, step) + row) * term.row_stride;
+      term.depth_stride = 1;
+      term.block_stride = run_.given.array_rows[index] * block;
+      if (p.terms < max_terms && t + 1 < sums.terms) continue;
+      p.accumulate = sums.accumulate || t >= max_terms;
+      const int first_term = t + 1 - p.terms;
+      for (int i = 0; i < sums.registers * width; ++i) {
+        const int number = i % sums.registers, unit_block = i / sums.registers;
+        for (int k = 0; k < p.terms; ++k) {
+          const unrolled_product &product = q[sums.product[(first_term + k) * sums.registers + number]];
+          p.term[k].panel[p.panels] =
+              run_.given.matrix[product.matrix] + (first_block + unit_block) * block * p.term[k].depth;
+        }
+        p.result[p.panels] = register_at(q[sums.product[number]].destination, unit_block);
+        if (++p.panels == max_panels || i + 1 == sums.registers * width) {
+          kernels().multiply(p);
+          p.panels = 0;
+        }
       }
+      p.terms = 0;
     }
   }
 
   Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const {
     if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block};
     const unrolled_array &a = run_.plan.arrays[index];
-    float *first = run_.given.array[index] + unit_block * block;
+    float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
     switch (a.addressing) {
       case UNROLLED_BROADCAST: return {first, 0};
-      case UNROLLED_PER_THREAD: return {first + thread_ * a.stride, 0};
-      default: return {first + (run_.offset(index, step) + row) * a.stride, a.stride};
+      case UNROLLED_PER_THREAD: return {first + thread_ * block, 0};
+      default: return {first + (run_.offset(index, step) + row) * block, block};
     }
   }
 

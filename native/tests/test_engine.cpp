@@ -12,14 +12,14 @@ namespace {
 
 char message[UNROLLED_MESSAGE];
 
-// Rows of floats at an address that the engine can read.
+// An array of the engine: block by block, at an address that it can read.
 struct Memory {
   int64_t rows, stride;
   std::vector<float> floats;
 
   Memory(int64_t rows, int64_t width) : rows(rows), stride((width + 15) / 16 * 16), floats(rows * stride + 16) {}
   float *data() { return floats.data() + (64 - reinterpret_cast<uintptr_t>(floats.data()) % 64) % 64 / 4; }
-  float &at(int64_t row, int64_t column) { return data()[row * stride + column]; }
+  float &at(int64_t row, int64_t column) { return data()[(column / 16 * rows + row) * 16 + column % 16]; }
 };
 
 float value(int seed) { return float((seed * 37 % 101) - 50) / 100.0f; }
@@ -70,18 +70,37 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int threads) {
 }
 
 void outer_product(int64_t m, int64_t n, int64_t k, int threads) {
-  std::vector<float> a(k * m), b(k * n), result(m * n, 1.0f);
-  for (size_t i = 0; i < a.size(); ++i) a[i] = value(int(i));
-  for (size_t i = 0; i < b.size(); ++i) b[i] = value(int(3 * i));
+  Memory a(k + 3, m), b(k, n);  // more rows than take part: a's last three
+  std::vector<float> result(m * n, 1.0f);
+  for (int64_t r = 0; r < k; ++r) {
+    for (int64_t i = 0; i < m; ++i) a.at(r, i) = value(int(r * m + i));
+    for (int64_t j = 0; j < n; ++j) b.at(r, j) = value(int(3 * (r * n + j)));
+  }
   const float *left[] = {a.data()};
   float *to[] = {result.data()};
-  CHECK(unrolled_outer(1, left, &m, b.data(), n, m, n, k, to, &n, threads, message) == UNROLLED_OK);
+  CHECK(unrolled_outer(1, left, &a.rows, b.data(), b.rows, m, n, k, to, &n, threads, message) == UNROLLED_OK);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
       double sum = 1;
-      for (int64_t r = 0; r < k; ++r) sum += double(a[r * m + i]) * b[r * n + j];
+      for (int64_t r = 0; r < k; ++r) sum += double(a.at(r, i)) * b.at(r, j);
       CHECK(std::fabs(sum - result[i * n + j]) < 1e-6 * double(k + 10));  // k roundings of sums below k / 4
     }
+}
+
+// From a matrix, its rows in reverse, into an array, and back.
+void copied_rows(int64_t rows, int64_t width, int threads) {
+  std::vector<float> matrix(rows * width), back(rows * width);
+  std::vector<int64_t> reversed(rows);
+  for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i));
+  for (int64_t r = 0; r < rows; ++r) reversed[r] = (rows - 1 - r) * width;
+  Memory array(rows, width);
+  const unrolled_rows engine{array.data(), nullptr, 16, array.rows * 16};
+  const unrolled_rows from{matrix.data(), reversed.data(), width, 16}, to{back.data(), reversed.data(), width, 16};
+  CHECK(unrolled_copy_rows(&engine, &from, rows, width, 1, threads, message) == UNROLLED_OK);
+  CHECK(unrolled_copy_rows(&to, &engine, rows, width, 0, threads, message) == UNROLLED_OK);
+  CHECK(back == matrix);
+  CHECK(array.at(0, width - 1) == matrix[rows * width - 1]);
+  if (width % 16) CHECK(array.at(rows / 2, width) == 0.0f);
 }
 
 void refusals() {
@@ -94,6 +113,8 @@ void refusals() {
   CHECK(std::strlen(message) > 0);
   CHECK(unrolled_plan_run(nullptr, nullptr, nullptr) == UNROLLED_INVALID);
   CHECK(unrolled_packed_size(-1, 3) == -1);
+  CHECK(unrolled_pack_all(nullptr, 1, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_copy_rows(nullptr, nullptr, 1, 1, 0, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_pack(nullptr, 3, 3, 3, 1, nullptr, 1, message) == UNROLLED_INVALID);
 }
 
@@ -106,6 +127,8 @@ int main() {
     recurrence(3, 2, 70, threads);
     outer_product(33, 17, 50, threads);
     outer_product(7, 130, 800, threads);
+    copied_rows(5, 33, threads);
+    copied_rows(900, 80, threads);
   }
   refusals();
   std::puts("the native library passes its tests");

@@ -5,7 +5,8 @@ import torch
 from agreement import assert_native_agrees, random_case
 
 from unrolled.cells import CELLS
-from unrolled.engine.native import autograd
+from unrolled.engine.native import autograd, programs
+from unrolled.equations import cell, sigmoid, tanh
 
 SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65)]
 
@@ -16,6 +17,28 @@ def test_values_and_gradients(name, size):
     batch, time, inputs, hidden = size
     program = CELLS[name]
     assert_native_agrees(program, random_case(program, batch, time, {"input": inputs, "hidden": hidden}))
+
+
+@cell
+def gated_input(x, h, *, W_g: "input, hidden", W, b):  # noqa: F821
+    """The loop reads the input itself, as a Mogrifier's does (Melis et al. 2020)."""
+    return tanh(W @ [h, sigmoid(W_g @ h) * x] + b)
+
+
+@pytest.mark.parametrize("batch", [3, 30])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_an_input_that_is_read_in_the_loop(batch, ragged):
+    lengths = torch.arange(batch) % 6 if ragged else None
+    assert_native_agrees(gated_input, random_case(gated_input, batch, 5, {"input": 9, "hidden": 20}), lengths)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("hoisting", [False, True])
+def test_input_products_in_the_loop_or_before_it(name, hoisting, monkeypatch):
+    monkeypatch.setattr(programs, "ROWS_INSIDE", 100 if hoisting else 0)
+    program = CELLS[name]
+    for batch, lengths in ((2, None), (26, None), (26, torch.arange(26) % 5)):
+        assert_native_agrees(program, random_case(program, batch, 4, {"input": 18, "hidden": 35}), lengths)
 
 
 @pytest.mark.parametrize("name", CELLS)

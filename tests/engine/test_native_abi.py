@@ -60,7 +60,7 @@ def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: in
     count = steps if rng.random() > 0.03 else -1
     arguments = library.RunArguments(count, active.ctypes.data, None, *addresses, threads)
     message = ctypes.create_string_buffer(library.MESSAGE)
-    return library.library().unrolled_plan_run(handle, arguments, message)
+    return library.library().unrolled_plan_run(handle, ctypes.byref(arguments), message)
 
 
 def test_plans_that_do_not_fit_are_refused():
@@ -82,7 +82,7 @@ def test_plans_that_do_not_fit_are_refused():
     assert min(seen.values()) > CASES // 20, seen
 
 
-@pytest.mark.parametrize("function", ["pack", "outer", "pointwise"])
+@pytest.mark.parametrize("function", ["pack", "pack_all", "outer", "copy_rows", "pointwise"])
 def test_the_other_functions_refuse_what_does_not_fit(function):
     rng = random.Random(1)
     native = library.library()
@@ -96,6 +96,14 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
         threads = rng.choice((-1, 0, 1, 2))
         if function == "pack":
             status = native.unrolled_pack(pointer, *size[:2], 32, 1, result.ctypes.data, threads, message)
+        elif function == "pack_all":
+            one = (library.Matrix * 1)(library.Matrix(pointer, *size[:2], 32, 1, result.ctypes.data))
+            status = native.unrolled_pack_all(one if pointer else None, rng.choice((-1, 0, 1)), threads, message)
+        elif function == "copy_rows":
+            to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
+            status = native.unrolled_copy_rows(
+                ctypes.byref(to), ctypes.byref(source), *size[:2], rng.randrange(2), threads, message
+            )
         elif function == "outer":
             one = (ctypes.c_void_p * 1)(pointer)
             out = (ctypes.c_void_p * 1)(result.ctypes.data if pointer else None)

@@ -62,4 +62,4 @@ def ran_native(output: Tensor) -> bool:
         if node is not None and node not in seen:
             seen.add(node)
             ahead += [following for following, _ in node.next_functions]
-    return any("unrolled" in str(node.name()) for node in seen)
+    return any("UnrollBackward" in str(node.name()) for node in seen)

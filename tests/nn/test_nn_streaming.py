@@ -78,9 +78,9 @@ def test_unchanged_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> N
     pack = packs.Packs._pack
     monkeypatch.setattr(packs.Packs, "_pack", lambda self, *key: packed.append(key) or pack(self, *key))
     stream(ours, torch.randn(4, 1, 5))
-    assert len(packed) == 8  # four gates, each with a matrix for the input and one for the state
+    assert len(packed) == 1  # all matrices at once
     stream(ours, torch.randn(4, 1, 5))
-    assert len(packed) == 8
+    assert len(packed) == 1
 
 
 def test_steps_in_inference_mode_and_outside_of_it_take_turns() -> None:

@@ -1,7 +1,7 @@
 """What leaves the time loop: every value that depends on the input but on no state is computed for all steps at once.
 
 A sum of terms of both kinds is split: `W_h @ h + W_x @ x + b` keeps one product in the loop and reads the sum
-`W_x @ x + b`. Values of parameters alone are cheap and stay where they are read.
+`W_x @ x + b`. Values of parameters alone are cheap and stay where they are read. Or nothing leaves: `whole`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from unrolled.equations.program import Instruction, Program, Shape, Variable
 
 @dataclass(frozen=True)
 class Hoisted:
-    """A Program cut in two: `before` the loop and `inside` it; `carried` are the values of the first the second reads.
+    """A Program cut in two: `before` the loop and `inside` it. `carried` are the values of the first that the second
+    reads, and the input if it is read inside.
 
     `columns` names the matrices (whole parameters or some of their columns), `shapes` every value.
     """
@@ -37,10 +38,21 @@ def hoist(program: Program) -> Hoisted:
     hoisted = {i.name for i in instructions if "input" in depends[i.name] and not _in_loop(depends, i)}
     carried = tuple(i.name for i in instructions if i.name in hoisted & read)
     before = live(instructions, set(carried), lambda i: not _in_loop(depends, i))
+    carried = (*(x.name for x in program.inputs if x.name in read), *carried)
+    return Hoisted(program, before, inside, carried, split.columns, _shapes(program, instructions, split.columns))
+
+
+def whole(program: Program) -> Hoisted:
+    """Nothing leaves the loop: all of the step is inside."""
+    split = split_columns(program)
+    carried = tuple(x.name for x in program.inputs)
+    shapes = _shapes(program, split.instructions, split.columns)
+    return Hoisted(program, (), split.instructions, carried, split.columns, shapes)
+
+
+def _shapes(program: Program, instructions: tuple[Instruction, ...], columns: dict[str, Columns]) -> dict[str, Shape]:
     values: list[Variable | Instruction] = [*program.variables, *instructions]
-    shapes = {value.name: value.shape for value in values}
-    shapes.update({name: part.shape for name, part in split.columns.items()})
-    return Hoisted(program, before, inside, carried, split.columns, shapes)
+    return {value.name: value.shape for value in values} | {name: part.shape for name, part in columns.items()}
 
 
 def live(

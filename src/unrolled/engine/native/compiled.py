@@ -1,5 +1,8 @@
 """A Program as four plans: what comes before the time loop and the loop itself, each forward and backward.
 
+The products of the input may leave the loop or stay in it. Outside, each weight serves many steps at once; inside,
+their results need no memory. So they stay where a step has rows enough to make up for reading all weights in each.
+
 Here it is decided what the backward pass finds in memory: results of products and of the expensive functions are kept,
 sums and element-wise products of kept values are computed again.
 """
@@ -7,6 +10,7 @@ sums and element-wise products of kept values are computed again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from typing import Any
 
 from unrolled.engine.native.draft import Draft
 from unrolled.engine.native.library import NativeError
@@ -14,7 +18,7 @@ from unrolled.engine.native.plan import PARAMETER, SUM, Memory, Plan
 from unrolled.engine.native.schedule import in_place
 from unrolled.equations import Instruction, Program
 from unrolled.equations.derive import Derivative, OuterProduct, derive
-from unrolled.equations.hoist import hoist
+from unrolled.equations.hoist import hoist, whole
 from unrolled.equations.program import Shape
 
 STEP, PREVIOUS, NEXT, GRADIENT_READ, GRADIENT_WRITTEN = (Memory(table=table) for table in range(5))
@@ -37,12 +41,23 @@ class Forward:
 @dataclass(frozen=True)
 class Backward:
     """A backward plan and the arrays of its results: `gradients` have the rows of the steps (those of states turn),
-    `sums` one row per thread; the outer products name arrays of this plan or of the forward one."""
+    `sums` one row per thread; the outer products name arrays of this plan or of the forward one, and those that share
+    a vector and a size stand together."""
 
     plan: Plan
     gradients: dict[str, str]
     sums: dict[str, str]
-    outer_products: tuple[OuterProduct, ...]
+    outer_products: tuple[tuple[OuterProduct, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The columns of a parameter from `first` on: a matrix of `rows` x `columns`."""
+
+    parameter: str
+    first: int
+    rows: int
+    columns: int
 
 
 def gradient_from_later(state: str) -> str:
@@ -56,11 +71,11 @@ def gradient_from_loop(carried: str) -> str:
 
 
 class CompiledCell:
-    """The plans of a Program at given sizes, each made when first asked for."""
+    """The plans of a Program at given sizes, made when first asked for. `hoisting`: input products leave the loop."""
 
-    def __init__(self, program: Program, sizes: Mapping[str, int]) -> None:
+    def __init__(self, program: Program, sizes: Mapping[str, int], hoisting: bool = True) -> None:
         self.program = program
-        self.hoisted = hoist(program)
+        self.hoisted = hoist(program) if hoisting else whole(program)
         shapes = self.hoisted.shapes
         self.widths = {d: program.size(d, dict(sizes)) for shape in shapes.values() for d in shape}
         if min(self.widths.values()) < 1:
@@ -73,28 +88,44 @@ class CompiledCell:
         self._parameters = dict.fromkeys(self._vectors, PARAMETER)
         self.forward = cache(self._forward)
         self.forward_before = cache(self._forward_before)
+        self.backward = cache(self._backward)
         self.backward_before = cache(self._backward_before)
+        self.tapes: dict[tuple[object, ...], Any] = {}
+        """What recording.py made of these plans, by shapes."""
 
     def width(self, value: str) -> int:
         """The length of a value of the step."""
         return self.widths[self.hoisted.shapes[value][0]]
 
-    @cached_property
-    def _derivative(self) -> Derivative:
+    def _derivative(self, of_input: bool) -> Derivative:
         seeds = [(self.program.outputs[0], "d_output")]
         seeds += [(o, gradient_from_later(s)) for o, s in zip(self.program.outputs, self.states, strict=True)]
-        wanted = [*self.states, *self.hoisted.carried, *self._vectors]
+        wanted = [*self.states, *self._carried(of_input), *self._vectors]
         return derive(self.hoisted.inside, self.hoisted.shapes, seeds, wanted)
 
     def _derivative_before(self, of_input: bool) -> Derivative:
         wanted = [*self._vectors, *([self.input] if of_input else [])]
-        seeds = [(c, gradient_from_loop(c)) for c in self.hoisted.carried if c in self._derivative.gradients]
+        found = self._derivative(of_input).gradients
+        seeds = [(c, gradient_from_loop(c)) for c in self._carried(of_input) if c in found]
         return derive(self.hoisted.before, self.hoisted.shapes, seeds, wanted)
+
+    def _carried(self, of_input: bool) -> list[str]:
+        """The carried values whose gradients are wanted."""
+        return [c for c in self.hoisted.carried if of_input or c != self.input]
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """Where each matrix of the products is in the parameters."""
+        found = {}
+        for name, columns in self.hoisted.columns.items():
+            first = sum(self.program.size(d, self.widths) for d in columns.before)
+            found[name] = Part(columns.parameter, first, *(self.widths[d] for d in columns.shape))
+        return found
 
     @cached_property
     def kept(self) -> tuple[str, ...]:
         """What the loop leaves in memory for the backward pass, besides the states."""
-        return kept(self.hoisted.inside, self._derivative.reads(), set(self.program.outputs))
+        return kept(self.hoisted.inside, self._derivative(True).reads(), set(self.program.outputs))
 
     @cached_property
     def kept_before(self) -> tuple[str, ...]:
@@ -128,7 +159,7 @@ class CompiledCell:
     def _in_place(self, plan: Plan) -> dict[str, str]:
         """Carried values that the backward pass does not read make room for kept ones."""
         shapes = self.hoisted.shapes
-        dying = [c for c in self.hoisted.carried if c not in self.carried_read]
+        dying = [c for c in self._carried(False) if c not in self.carried_read]
         taken: dict[str, str] = {}
         for shape in {shapes[c] for c in dying}:
             born = [k for k in self.kept if shapes[k] == shape]
@@ -138,14 +169,12 @@ class CompiledCell:
     @cached_property
     def carried_read(self) -> set[str]:
         """The carried values that the backward pass reads."""
-        backwards = (self.backward, self.backward_before(True))
-        read = {name for b in backwards for name in (*b.plan.memory, *(t.vector for t in b.outer_products))}
+        backwards = (self.backward(True), self.backward_before(True))
+        read = {name for b in backwards for name in (*b.plan.memory, *(terms[0].vector for terms in b.outer_products))}
         return read.intersection(self.hoisted.carried)
 
-    @cached_property
-    def backward(self) -> Backward:
-        """The loop backwards."""
-        derivative = self._derivative
+    def _backward(self, of_input: bool) -> Backward:
+        derivative = self._derivative(of_input)
         outside = {**self._outside(), **dict.fromkeys(self.kept, STEP), "d_output": STEP}
         computed = {i.name for i in self.hoisted.inside}
         outside.update({o: NEXT for o in self.program.outputs if o in computed})
@@ -156,7 +185,7 @@ class CompiledCell:
             gradient = derivative.gradients.get(state.name, 0.0)
             taken = list(gradients.values())
             gradients[state.name] = draft.see(gradient, GRADIENT_WRITTEN, state.shape, taken)
-        for name in self.hoisted.carried:
+        for name in self._carried(of_input):
             if name in derivative.gradients:
                 gradients[name] = draft.see(derivative.gradients[name], STEP, self.hoisted.shapes[name])
         return self._finish(draft, derivative, gradients, 5, independent=False)
@@ -164,7 +193,8 @@ class CompiledCell:
     def _backward_before(self, of_input: bool) -> Backward:
         derivative = self._derivative_before(of_input)
         seen = [self.input, *self.hoisted.carried, *self.kept_before]
-        seen += [gradient_from_loop(c) for c in self.hoisted.carried if c in self._derivative.gradients]
+        found = self._derivative(of_input).gradients
+        seen += [gradient_from_loop(c) for c in self._carried(of_input) if c in found]
         outside = {**self._parameters, **dict.fromkeys(seen, STEP)}
         draft = _draft("before backwards", self.hoisted.before, derivative, self.hoisted.shapes, outside)
         gradients: dict[str, str] = {}
@@ -182,7 +212,7 @@ class CompiledCell:
             for p in self._vectors
             if p in derivative.gradients
         }
-        outer_products = []
+        sharing: dict[tuple[str, Shape], list[OuterProduct]] = {}
         for term in derivative.outer_products:
             if term.vector in self._parameters:
                 raise NativeError(f"cell {self.program.name}: the product of {term.matrix} with a parameter.")
@@ -190,8 +220,9 @@ class CompiledCell:
             gradient = draft.see(term.gradient, STEP, (rows,))
             recomputed = term.vector in {i.name for i in draft.instructions}
             vector = draft.see(term.vector, STEP, (columns,)) if recomputed else term.vector
-            outer_products.append(OuterProduct(term.matrix, gradient, vector))
-        return Backward(draft.plan(self.widths, tables, independent), gradients, sums, tuple(outer_products))
+            sharing.setdefault((vector, (rows, columns)), []).append(OuterProduct(term.matrix, gradient, vector))
+        outer_products = tuple(map(tuple, sharing.values()))
+        return Backward(draft.plan(self.widths, tables, independent), gradients, sums, outer_products)
 
 
 def kept(step: Sequence[Instruction], read: set[str], available: set[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 3
+ABI = 4
 BLOCK = 16
 MESSAGE = 256
 COPY, ACCUMULATE = 0, 17
@@ -80,6 +80,22 @@ class RunArguments(Structure):
     ]
 
 
+class Rows(Structure):
+    """`unrolled_rows` of the header."""
+
+    _fields_ = [("data", c_void_p), ("offset", c_void_p), ("row_stride", c_int64), ("block_stride", c_int64)]
+
+
+class Matrix(Structure):
+    """`unrolled_matrix` of the header."""
+
+    _fields_ = [
+        ("matrix", c_void_p),
+        *((name, c_int64) for name in ("rows", "columns", "row_stride", "column_stride")),
+        ("packed", c_void_p),
+    ]
+
+
 def candidates() -> list[Path]:
     """Where the library may be: named by UNROLLED_NATIVE_LIBRARY, beside this file, or in a checkout's build folder."""
     named = os.environ.get("UNROLLED_NATIVE_LIBRARY")
@@ -106,11 +122,9 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_fingerprint.restype = c_uint64
     loaded.unrolled_fingerprint.argtypes = [c_void_p, c_int64]
     loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_int32, c_char_p]
-    outer: list[Any] = [
-        *(c_int32, POINTER(c_void_p), POINTER(c_int64), c_void_p, *[c_int64] * 4),
-        *(POINTER(c_void_p), POINTER(c_int64), c_int32, c_char_p),
-    ]
-    loaded.unrolled_outer.argtypes = outer
+    loaded.unrolled_pack_all.argtypes = [c_void_p, c_int64, c_int32, c_char_p]
+    loaded.unrolled_copy_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_int32, c_char_p]
+    loaded.unrolled_outer.argtypes = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, c_int32, c_char_p]
     decoder: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, POINTER(c_void_p), c_void_p, c_int32, c_int32, c_char_p]
     loaded.unrolled_decoder_create.argtypes = [c_void_p, POINTER(c_void_p), c_char_p]
     loaded.unrolled_decoder_destroy.argtypes = [c_void_p]
@@ -124,7 +138,7 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_plan_create.argtypes = [POINTER(PlanDescription), POINTER(c_void_p), c_char_p]
     loaded.unrolled_plan_destroy.argtypes = [c_void_p]
     loaded.unrolled_plan_destroy.restype = None
-    loaded.unrolled_plan_run.argtypes = [c_void_p, POINTER(RunArguments), c_char_p]
+    loaded.unrolled_plan_run.argtypes = [c_void_p, c_void_p, c_char_p]
     floats = POINTER(c_float)
     loaded.unrolled_pointwise.argtypes = [c_int32, floats, floats, floats, c_int64, c_char_p]
     return loaded
@@ -145,8 +159,3 @@ def call(function: str, *arguments: object) -> None:
 def addresses(values: Sequence[int]) -> ctypes.Array[c_void_p]:
     """A C array of pointers."""
     return (c_void_p * len(values))(*values)
-
-
-def integers(values: Sequence[int]) -> ctypes.Array[c_int64]:
-    """A C array of 64-bit integers."""
-    return (c_int64 * len(values))(*values)

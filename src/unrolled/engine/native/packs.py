@@ -1,36 +1,27 @@
-"""Weights in the panel form that the native products read, and the memory that runs are given."""
+"""Weights in the panel form that the native products read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from unrolled.engine.native import library
-from unrolled.engine.native.compiled import CompiledCell
-from unrolled.engine.native.plan import Buffer, padded
+from unrolled.engine.native.compiled import CompiledCell, Part
+from unrolled.engine.native.tape import Place
 from unrolled.engine.native.workspace import slab
 
-Matrices = dict[tuple[str, bool], Buffer]
+Key = tuple[str, bool]  # a matrix, and whether it is transposed
 
 
-def rows_memory(rows: int, width: int) -> Tensor:
-    """Uninitialised memory for an array of `rows` rows."""
-    return torch.empty(rows, padded(width))
-
-
-def padded_rows(values: Tensor) -> Tensor:
-    """`values` (rows, width) as contiguous memory whose rows the native engine can read; itself where it is already."""
-    width = values.shape[1]
-    if width == padded(width) and values.is_contiguous() and values.data_ptr() % 64 == 0:
-        return values
-    memory = rows_memory(values.shape[0], width)
-    memory[:, :width] = values
-    return memory
-
-
-def buffer(memory: Tensor) -> Buffer:
-    """The address and the rows of an array."""
-    return Buffer(memory.data_ptr(), memory.shape[0])
+def packed_places(cell: CompiledCell, wanted: Sequence[Key], slot: str) -> tuple[dict[Key, Place], int]:
+    """Where each matrix lies in the memory that `Packs.of` makes of the same list, and its floats."""
+    places: dict[Key, Place] = {}
+    floats = 0
+    for key in wanted:
+        places[key] = Place(slot, 4 * floats)
+        rows, columns = _shape(cell.parts[key[0]], key[1])
+        floats += library.library().unrolled_packed_size(rows, columns)
+    return places, floats
 
 
 class Packs:
@@ -38,24 +29,33 @@ class Packs:
 
     def __init__(self, cell: CompiledCell, parameters: Mapping[str, Tensor]) -> None:
         self._cell = cell
-        self._parameters = {name: p.detach() for name, p in parameters.items()}
-        self._packed: dict[tuple[str, bool], Tensor] = {}
+        self._parameters = {name: p.detach() for name, p in parameters.items() if p.dim() == 2}
+        self._packed: dict[tuple[Key, ...], Tensor] = {}
 
-    def __getitem__(self, wanted: Iterable[tuple[str, bool]]) -> Matrices:
-        for key in wanted:
-            if key not in self._packed:
-                self._packed[key] = self._pack(*key)
-        return {key: Buffer(self._packed[key].data_ptr()) for key in wanted}
+    def of(self, wanted: tuple[Key, ...]) -> Tensor:
+        """These matrices packed one after the other."""
+        if wanted not in self._packed:
+            self._packed[wanted] = self._pack(wanted)
+        return self._packed[wanted]
 
-    def _pack(self, matrix: str, transposed: bool) -> Tensor:
-        part = columns_of(self._cell, matrix, self._parameters)
-        if transposed:
-            part = part.t()
-        size = library.library().unrolled_packed_size(*part.shape)
-        packed = slab(size)
-        threads = torch.get_num_threads()
-        library.call("unrolled_pack", part.data_ptr(), *part.shape, *part.stride(), packed.data_ptr(), threads)
-        return packed
+    def _pack(self, wanted: tuple[Key, ...]) -> Tensor:
+        places, floats = packed_places(self._cell, wanted, "packed")
+        memory = slab(floats)
+        matrices = (library.Matrix * len(wanted))()
+        for matrix, (name, transposed) in zip(matrices, wanted, strict=True):
+            part = self._cell.parts[name]
+            weights = self._parameters[part.parameter]
+            strides = weights.stride()
+            matrix.matrix = weights.data_ptr() + 4 * part.first
+            matrix.rows, matrix.columns = _shape(part, transposed)
+            matrix.row_stride, matrix.column_stride = strides[::-1] if transposed else strides
+            matrix.packed = memory.data_ptr() + places[name, transposed].offset
+        library.call("unrolled_pack_all", matrices, len(wanted), torch.get_num_threads())
+        return memory
+
+
+def _shape(part: Part, transposed: bool) -> tuple[int, int]:
+    return (part.columns, part.rows) if transposed else (part.rows, part.columns)
 
 
 _CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some
@@ -79,11 +79,3 @@ def packs_of(cell: CompiledCell, parameters: Mapping[str, Tensor]) -> Packs:
     if len(_cache) > _CACHED:
         del _cache[next(iter(_cache))]
     return packs
-
-
-def columns_of(cell: CompiledCell, matrix: str, parameters: Mapping[str, Tensor]) -> Tensor:
-    """The view of a parameter (or of its gradient) that a matrix name of the hoisted program stands for."""
-    columns = cell.hoisted.columns[matrix]
-    first = sum(cell.program.size(d, cell.widths) for d in columns.before)
-    width = cell.widths[columns.shape[1]]
-    return parameters[columns.parameter][:, first : first + width]

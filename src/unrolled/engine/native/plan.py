@@ -1,13 +1,14 @@
 """From scheduled stages to a plan of the native library: numbers for names, registers for what needs no memory."""
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from unrolled.engine.native import library
 from unrolled.engine.native.schedule import Schedule, Stage, schedule
+from unrolled.engine.native.tape import Place, Tape
 from unrolled.equations import OPS, Instruction
 from unrolled.equations.program import Operand, Shape
 
@@ -26,17 +27,14 @@ PARAMETER = Memory(library.BROADCAST)
 SUM = Memory(library.PER_THREAD)
 
 
+def blocks(width: int) -> int:
+    """The blocks of an array of so many units."""
+    return -(-width // library.BLOCK)
+
+
 def padded(width: int) -> int:
-    """The row stride of an array of so many units."""
-    return -(-width // library.BLOCK) * library.BLOCK
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Memory for an array or a packed matrix: an address and, for an array, how many rows are there."""
-
-    address: int
-    rows: int = 0
+    """Units of an array with what pads them."""
+    return blocks(width) * library.BLOCK
 
 
 class Plan:
@@ -143,44 +141,23 @@ class Plan:
         """As the library got it."""
         library.call("unrolled_plan_create", description, ctypes.byref(self._handle))
 
-    def run(
+    def record(
         self,
+        tape: Tape,
         active: "np.ndarray",
         offsets: "np.ndarray",
-        arrays: Mapping[str, Buffer],
-        matrices: Mapping[tuple[str, bool], Buffer],
+        arrays: "Mapping[str, tuple[Place, int]]",
+        matrices: Mapping[tuple[str, bool], Place],
         threads: int,
     ) -> None:
-        """Run the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start; both int64."""
-        self.bound(active, offsets, arrays, matrices)(threads)
-
-    def bound(
-        self,
-        active: "np.ndarray",
-        offsets: "np.ndarray",
-        arrays: Mapping[str, Buffer],
-        matrices: Mapping[tuple[str, bool], Buffer],
-    ) -> Callable[[int], None]:
-        """The run as a function of the number of threads, to be called as long as the memory stays where it is."""
-        constants = [Buffer(value.ctypes.data, 1) for value in self._constants.values()]
-        given = [*(arrays[name] for name in self.memory), *constants]
-        packed = [matrices[key].address for key in self.matrices]
-        addresses = (ctypes.c_void_p * len(given))(*(b.address for b in given))
-        rows = (ctypes.c_int64 * len(given))(*(b.rows for b in given))
-        panels = (ctypes.c_void_p * len(packed))(*packed)
-        arguments = library.RunArguments(
-            len(active),
-            active.ctypes.data,
-            offsets.ctypes.data,
-            *(ctypes.addressof(part) for part in (addresses, rows, panels)),
-        )
-        memory = (active, offsets, addresses, rows, panels)
-
-        def run(threads: int, _held: object = memory) -> None:
-            arguments.threads = threads
-            library.call("unrolled_plan_run", self._handle, arguments)
-
-        return run
+        """Record a run of the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start, both
+        int64; `arrays` says where each array is and how many rows it has."""
+        given = [arrays[name] for name in self.memory]
+        addresses = tape.put(*(place for place, _ in given), *self._constants.values())
+        rows = tape.put(*(count for _, count in given), *(1 for _ in self._constants))
+        packed = tape.put(*(matrices[key] for key in self.matrices))
+        arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads)
+        tape.call("unrolled_plan_run", self._handle.value or 0, arguments)
 
 
 class _Numbers:

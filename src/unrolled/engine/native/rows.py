@@ -11,16 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.native.workspace import result
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How many rows there are: of the batch, and of all steps together."""
-
-    batch: int
-    total: int
-
 
 @dataclass(frozen=True)
 class Rows:
@@ -28,12 +18,12 @@ class Rows:
 
     batch: int
     time: int
-    order: Tensor | None
+    order: np.ndarray | None
     lengths: np.ndarray | None  # in order
     active: np.ndarray
     starts: np.ndarray
 
-    @property
+    @functools.cached_property
     def total(self) -> int:
         """Rows of all steps together."""
         return int(self.active.sum())
@@ -57,64 +47,41 @@ class Rows:
         tables = self.forward_tables(keep=True)[:, ::-1]
         return np.ascontiguousarray(np.concatenate([tables, turn[None], self.batch - turn[None]]), np.int64)
 
-    def pack(self, x: Tensor, memory: Tensor) -> None:
-        """(batch, time, size) into (total, size) of `memory`."""
-        memory = memory[:, : x.shape[2]]
+    def places(self, of_sequence: int, of_step: int) -> np.ndarray:
+        """(total,): how far from the start of (batch, time, width) with these strides each packed row is."""
         if self.order is None:
-            memory.unflatten(0, (self.time, self.batch)).copy_(x.transpose(0, 1))  # type: ignore[no-untyped-call]
+            places = self._step * of_step + self._row * of_sequence
         else:
-            memory.copy_(x.reshape(-1, x.shape[2]).index_select(0, self._places))
+            places = self._step * of_step + self.order[self._row] * of_sequence
+        return np.ascontiguousarray(places, np.int64)
 
-    def unpack(self, packed: Tensor) -> Tensor:
-        """(total, size) to a new (batch, time, size), zero past each length."""
-        if self.order is None:
-            steps = packed.unflatten(0, (self.time, self.batch))  # type: ignore[no-untyped-call]
-            return result(self.batch, self.time, packed.shape[1]).copy_(steps.transpose(0, 1))
-        unpacked = result(self.batch * self.time, packed.shape[1]).zero_()
-        unpacked.index_copy_(0, self._places, packed)
-        return unpacked.view(self.batch, self.time, packed.shape[1])
+    def sorted_places(self, stride: int) -> np.ndarray:
+        """(batch,): how far from the start of (batch, width) the sequences are, in order."""
+        order = np.arange(self.batch) if self.order is None else self.order
+        return np.ascontiguousarray(order * stride, np.int64)
 
-    def sort(self, state: Tensor) -> Tensor:
-        """(batch, size), longest sequence first."""
-        return state if self.order is None else state.index_select(0, self.order)
-
-    def unsort(self, state: Tensor) -> Tensor:
-        """The inverse of `sort`, new."""
-        if self.order is None:
-            return state.clone(memory_format=torch.contiguous_format)
-        return torch.empty_like(state).index_copy_(0, self.order, state)
-
-    def final(self, states: Tensor, keep: bool, width: int) -> Tensor:
-        """The states after each sequence's last step, of a state's memory, new and in the order of the batch."""
-        states = states[:, :width]
+    def last(self, keep: bool) -> np.ndarray:
+        """(batch,): the rows of the states after each sequence's last step, in order."""
+        row = np.arange(self.batch)
         if self.lengths is None:
             steps = len(self.active)
-            first = (self.total if keep else steps % 2 * self.batch) if steps else 0
-            return self.unsort(states[first : first + self.batch])
-        row = np.arange(self.batch)
+            return np.asarray(row + ((self.total if keep else steps % 2 * self.batch) if steps else 0))
         if keep:
             starts = np.concatenate([self.starts, np.zeros(1, np.int64)])
-            place = np.where(self.lengths > 0, self.batch + starts[self.lengths - 1], 0) + row
-        else:
-            place = self.lengths % 2 * self.batch + row
-        return self.unsort(states.index_select(0, torch.from_numpy(place)))
+            return np.asarray(np.where(self.lengths > 0, self.batch + starts[self.lengths - 1], 0) + row)
+        return np.asarray(self.lengths % 2 * self.batch + row)
 
-    def previous(self, states: Tensor) -> Tensor:
-        """The state before each packed row (total, size), of a state's kept memory."""
-        if self.lengths is None:
-            return states[: self.total]
-        first = self.forward_tables(keep=True)[1]
-        return states.index_select(0, torch.from_numpy(np.repeat(first, self.active) + self._row))
+    def previous(self) -> np.ndarray:
+        """(total,): the row of the state before each packed row."""
+        return np.asarray(np.repeat(self.forward_tables(keep=True)[1], self.active) + self._row)
+
+    @functools.cached_property
+    def _step(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.active)), self.active)
 
     @functools.cached_property
     def _row(self) -> np.ndarray:
         return np.asarray(np.arange(self.total) - np.repeat(self.starts, self.active))
-
-    @functools.cached_property
-    def _places(self) -> Tensor:
-        assert self.order is not None
-        step = np.repeat(np.arange(len(self.active)), self.active)
-        return self.order[torch.from_numpy(self._row)] * self.time + torch.from_numpy(step)
 
 
 def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
@@ -125,7 +92,7 @@ def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
     descending = sorted_lengths.numpy()
     steps = int(descending[0]) if batch else 0
     active = batch - np.searchsorted(descending[::-1], np.arange(steps), side="right")
-    return Rows(batch, time, order, descending, active.astype(np.int64), _starts(active))
+    return Rows(batch, time, order.numpy(), descending, active.astype(np.int64), _starts(active))
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,27 +1,21 @@
-"""Running a cell over time in the native library: memory for the plans, forward and backward.
+"""Running a cell over time in the native library: memory for the tapes of its shapes, forward and backward."""
 
-What a forward run leaves for the backward one is a single tensor, its trace, cut into arrays in a fixed order.
-"""
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.native.compiled import CompiledCell, gradient_from_later, gradient_from_loop
-from unrolled.engine.native.outer import add_outer_products
-from unrolled.engine.native.packs import Packs, buffer, packs_of, padded_rows
-from unrolled.engine.native.plan import PARAMETER, SUM, Plan
-from unrolled.engine.native.rows import Extent, Rows
-from unrolled.engine.native.workspace import cut, floats_of, slab
+from unrolled.engine.native.arrays import of_vector, row_sum
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.packs import packs_of
+from unrolled.engine.native.recording import Recorded, record_backward, record_forward, trace_layout
+from unrolled.engine.native.rows import Rows
+from unrolled.engine.native.workspace import result, slab
 
-_CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
+_KEPT = 64  # tapes that are kept for one cell
 
-_WORTH_A_THREAD = 250_000  # multiply-adds that take longer than waking a thread and waiting for it
-
-Arrays = dict[str, Tensor]
-Sizes = dict[str, tuple[int, int]]
 Parameters = Mapping[str, Tensor]
 
 
@@ -30,30 +24,23 @@ def forward(
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Outputs (batch, time, size), final states (batch, size) and the trace, empty unless `keep`."""
     packs = packs_of(cell, parameters)
-    before, step = cell.forward_before(keep).plan, cell.forward(keep)
-    lasting = _trace_sizes(cell, rows) if keep else {}
-    trace = slab(trace_floats(cell, Extent(rows.batch, rows.batch * rows.time)) if keep else 0)
-    arrays = {**_vectors(parameters), **(cut(trace, lasting) if keep else {})}
-    arrays.update({new: arrays[old] for new, old in step.in_place.items()})
-    passing = (
-        {}
-        if keep
-        else {f"states {name}": (2 * rows.batch, s.shape[1]) for name, s in zip(cell.states, state, strict=True)}
-    )
-    passing |= {} if keep else {cell.input: (rows.total, cell.input_width)}
-    passing |= _missing(rows, arrays, before, step.plan, given=(*cell.states, *step.states))
-    arrays.update(cut(None, passing))
-
-    rows.pack(x, arrays[cell.input])
-    _run_rows(before, rows, arrays, packs)
-    for name, new, start in zip(cell.states, step.states, state, strict=True):
-        memory = arrays[name] = arrays[new] = arrays[f"states {name}"]
-        memory[: rows.batch, : start.shape[1]] = rows.sort(start)
-    _run(step.plan, rows.active, rows.forward_tables(keep), arrays, packs)
-
-    outputs = arrays[cell.states[0]][rows.batch :] if keep else arrays[step.outputs]
-    final = [rows.final(arrays[name], keep, s.shape[1]) for name, s in zip(cell.states, state, strict=True)]
-    return rows.unpack(outputs[:, : state[0].shape[1]]), final, trace
+    x = _dense(x)
+    state = [_dense(s) for s in state]
+    strides, state_strides = (x.stride(0), x.stride(1)), tuple(s.stride(0) for s in state)
+    threads = torch.get_num_threads()
+    recorded = _recorded(cell, rows, (strides, state_strides, keep, threads), record_forward)
+    outputs = _zeros_where_short(rows, cell.width(cell.states[0]))
+    final = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
+    trace = slab(trace_floats(cell, rows.batch, rows.time) if keep else 0)
+    work, vectors = slab(recorded.work), _vectors(parameters)
+    addresses = {"x": x.data_ptr(), "outputs": outputs.data_ptr(), "trace": trace.data_ptr(), "work": work.data_ptr()}
+    addresses["packed"] = packs.of(recorded.matrices).data_ptr()
+    addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
+    for name, start, end in zip(cell.states, state, final, strict=True):
+        addresses[f"state {name}"], addresses[f"final {name}"] = start.data_ptr(), end.data_ptr()
+    recorded.tape.place(addresses)
+    recorded.tape.play()
+    return outputs, final, trace
 
 
 def backward(
@@ -67,93 +54,59 @@ def backward(
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
     """The gradients of the input (empty unless asked for), of the initial states and of the parameters."""
     packs = packs_of(cell, parameters)
-    step, before = cell.backward, cell.backward_before(of_input)
-    arrays = {**_vectors(parameters), **cut(trace, _trace_sizes(cell, rows))}
-    arrays.update({new: arrays[old] for new, old in cell.forward(True).in_place.items()})
-    following = list(cell.forward(True).states)
-    for name, new in zip(cell.states, following, strict=True):
-        arrays[name] = arrays[new] = arrays[f"states {name}"]
-    turning = {f"d_states {name}": (2 * rows.batch, g.shape[1]) for name, g in zip(cell.states, d_final, strict=True)}
-    passing = {**turning, "d_output": (rows.total, d_outputs.shape[2])}
-    seeds = {gradient_from_loop(c): step.gradients[c] for c in cell.hoisted.carried if c in step.gradients}
-    turns = [gradient_from_later(name) for name in cell.states] + [step.gradients[name] for name in cell.states]
-    passing |= _missing(rows, arrays | dict.fromkeys(passing), step.plan, before.plan, given=(*turns, *seeds))
-    arrays.update(cut(None, passing))
-    for name in _sums(step.plan, before.plan):
-        arrays[name].zero_()
-
-    rows.pack(d_outputs, arrays["d_output"])
-    for name, gradient in zip(cell.states, d_final, strict=True):
-        # The gradients of two steps take turns; a sequence whose end has not been reached finds its own in both.
-        memory = arrays[gradient_from_later(name)] = arrays[step.gradients[name]] = arrays[f"d_states {name}"]
-        memory.unflatten(0, (2, rows.batch))[..., : gradient.shape[1]] = rows.sort(gradient)  # type: ignore[no-untyped-call]
-    _run(step.plan, rows.active[::-1].copy(), rows.backward_tables(), arrays, packs)
-    arrays.update({seed: arrays[name] for seed, name in seeds.items()})
-    _run_rows(before.plan, rows, arrays, packs)
-
-    first = len(rows.active) % 2 * rows.batch
-    d_state = [
-        rows.unsort(arrays[f"d_states {name}"][first : first + rows.batch, : g.shape[1]])
-        for name, g in zip(cell.states, d_final, strict=True)
-    ]
+    d_outputs = _dense(d_outputs)
+    d_final = [d.contiguous() for d in d_final]
+    threads = torch.get_num_threads()
+    strides = (d_outputs.stride(0), d_outputs.stride(1))
+    recorded = _recorded(cell, rows, (strides, of_input, threads), record_backward)
+    d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
     gradients = {name: torch.zeros(p.shape) for name, p in parameters.items()}
-    for part in (step, before):
-        for name, total in part.sums.items():
-            gradients[name] += arrays[total].sum(0)[: len(gradients[name])]
-        add_outer_products(cell, part, rows, arrays, gradients)
-    d_x = rows.unpack(arrays[before.gradients[cell.input]][:, : cell.input_width]) if of_input else torch.empty(0)
+    d_x = _zeros_where_short(rows, cell.input_width) if of_input else torch.empty(0)
+    work, vectors, sums = slab(recorded.work), _vectors(parameters), torch.zeros(recorded.sums)
+    addresses = {"d_outputs": d_outputs.data_ptr(), "d_x": d_x.data_ptr(), "trace": trace.data_ptr()}
+    addresses.update({"work": work.data_ptr(), "sums": sums.data_ptr()})
+    addresses["packed"] = packs.of(recorded.matrices).data_ptr()
+    addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
+    addresses.update({f"gradient {name}": gradient.data_ptr() for name, gradient in gradients.items()})
+    for name, end, start in zip(cell.states, d_final, d_state, strict=True):
+        addresses[f"d_final {name}"], addresses[f"d_state {name}"] = end.data_ptr(), start.data_ptr()
+    recorded.tape.place(addresses)
+    recorded.tape.play()
+    for name, array in recorded.totals:
+        gradient = gradients[name]
+        gradient += row_sum(sums, array, len(gradient))
     return d_x, d_state, gradients
 
 
-def trace_floats(cell: CompiledCell, extent: Extent) -> int:
+def trace_floats(cell: CompiledCell, batch: int, time: int) -> int:
     """The size of the trace of a full batch; a ragged one uses less of it."""
-    return floats_of(_trace_sizes(cell, extent))
+    return trace_layout(cell, batch, batch * time).floats
 
 
-def _trace_sizes(cell: CompiledCell, rows: Rows | Extent) -> Sizes:
-    """The arrays of the trace, in order."""
-    in_place = cell.forward(True).in_place
-    carried = [c for c in cell.hoisted.carried if c in cell.carried_read or c in in_place.values()]
-    steps = [cell.input, *carried, *(k for k in cell.kept if k not in in_place), *cell.kept_before]
-    sizes = {name: (rows.total, cell.width(name)) for name in steps}
-    sizes.update({f"states {s}": (rows.batch + rows.total, cell.width(s)) for s in cell.states})
-    return sizes
+def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Callable[..., Recorded]) -> Recorded:
+    """The tape of these shapes; that of full rows is kept, for each Python thread its own."""
+    if rows.lengths is not None:
+        return record(cell, rows, *shape)
+    found: Recorded | None
+    key = (record, rows.batch, rows.time, shape, threading.get_ident())
+    found = cell.tapes.get(key)
+    if found is None:
+        if len(cell.tapes) >= _KEPT:
+            cell.tapes.clear()
+        found = cell.tapes[key] = record(cell, rows, *shape)
+    return found
 
 
-def _missing(rows: Rows, present: Mapping[str, object], *plans: Plan, given: Sequence[str]) -> Sizes:
-    """The arrays of the plans that are neither `present` nor `given` under another name."""
-    sizes: Sizes = {}
-    for plan in plans:
-        for name, memory in plan.memory.items():
-            if name in present or name in given or memory == PARAMETER:
-                continue
-            step_rows = rows.batch if memory.table < 0 else rows.total
-            sizes[name] = (torch.get_num_threads() if memory == SUM else step_rows, plan.widths[name])
-    return sizes
+def _dense(values: Tensor) -> Tensor:
+    """`values`, or a copy, with neighbours of the last dimension side by side."""
+    return values if values.stride(-1) == 1 else values.contiguous()
 
 
-def _vectors(parameters: Parameters) -> Arrays:
-    return {name: padded_rows(p[None]) for name, p in parameters.items() if p.dim() == 1}
+def _zeros_where_short(rows: Rows, width: int) -> Tensor:
+    """Memory for (batch, time, width), zero where a sequence is shorter."""
+    values = result(rows.batch, rows.time, width)
+    return values.zero_() if rows.total < rows.batch * rows.time else values
 
 
-def _sums(*plans: Plan) -> list[str]:
-    return [name for plan in plans for name, memory in plan.memory.items() if memory == SUM]
-
-
-def _run_rows(plan: Plan, rows: Rows, arrays: Arrays, packs: Packs) -> None:
-    """Run a plan that knows no time on all rows, in chunks."""
-    chunk = max(1, min(_CHUNK, -(-rows.total // torch.get_num_threads())))
-    starts = np.arange(0, rows.total, chunk, dtype=np.int64)
-    _run(plan, np.minimum(chunk, rows.total - starts), starts[None].copy(), arrays, packs)
-
-
-def _run(plan: Plan, active: np.ndarray, tables: np.ndarray, arrays: Arrays, packs: Packs) -> None:
-    if plan.stages and len(active):
-        buffers = {name: buffer(arrays[name]) for name in plan.memory}
-        shared = active.sum() if plan.independent else active.max()  # rows between two moments of waiting
-        plan.run(active, tables, buffers, packs[plan.matrices], threads_for(plan, int(shared)))
-
-
-def threads_for(plan: Plan, rows: int) -> int:
-    """As many threads as so many rows of the plan are worth, at most torch's."""
-    return min(torch.get_num_threads(), 1 + rows * plan.work // _WORTH_A_THREAD)
+def _vectors(parameters: Parameters) -> dict[str, Tensor]:
+    return {name: of_vector(p) for name, p in parameters.items() if p.dim() == 1}

@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unrolled.engine.native import library
-from unrolled.engine.native.autograd import cell_of
+from unrolled.engine.native.arrays import Layout, of_vector, rows_view
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.draft import Draft
-from unrolled.engine.native.packs import buffer, packs_of, padded_rows
+from unrolled.engine.native.packs import packed_places, packs_of
 from unrolled.engine.native.plan import PARAMETER, Memory, Plan
-from unrolled.engine.native.run import threads_for
-from unrolled.engine.native.workspace import cut
+from unrolled.engine.native.programs import cell_of
+from unrolled.engine.native.recording import threads_for
+from unrolled.engine.native.tape import Place, Tape
+from unrolled.engine.native.workspace import slab
 from unrolled.equations import Program
 from unrolled.equations.columns import split_columns
 
@@ -38,35 +41,52 @@ class ReadyStep:
         self._batch = len(x)
         widths = {name: cell.width(name) for name in (cell.input, *cell.states)}
         widths.update({name: self._plan.widths[name] for name, m in self._plan.memory.items() if m != PARAMETER})
-        vectors = {name: p[None] for name, p in parameters.items() if p.dim() == 1}
+        layout = Layout("memory", {name: (self._batch, width) for name, width in widths.items()})
         with torch.inference_mode(False):  # or the memory could not be written outside of that mode
-            arrays = cut(None, {name: (self._batch, width) for name, width in widths.items()})
-            views = {name: arrays[name][:, :width] for name, width in widths.items()}
-            arrays.update({name: padded_rows(vector) for name, vector in vectors.items()})
-        self._given = [views[name] for name in (cell.input, *cell.states)]
-        self._results = [views[name] for name in new]
-        self._copied = [
-            (arrays[name][:, : vector.shape[1]], vector)
-            for name, vector in vectors.items()
-            if arrays[name].data_ptr() != vector.data_ptr()
-        ]
-        self._packs = packs_of(cell, parameters)
-        self._arrays = arrays
-        self._run = self._plan.bound(
-            np.full(1, self._batch, np.int64),
-            np.zeros((1, 1), np.int64),
-            {name: buffer(arrays[name]) for name in self._plan.memory},
-            self._packs[self._plan.matrices],
+            self._memory = slab(layout.floats)
+            vectors = {name: (p, of_vector(p)) for name, p in parameters.items() if p.dim() == 1}
+        rows = {name: rows_view(self._memory, array, widths[name]) for name, array in layout.arrays.items()}
+        self._given = [rows[name] for name in (cell.input, *cell.states)]
+        self._results = [(rows[name], widths[name]) for name in new]
+        self._copied = [(own[: len(p)], p) for p, own in vectors.values() if own.data_ptr() != p.data_ptr()]
+        self._vectors = vectors
+        self._packed = packs_of(cell, parameters).of(tuple(self._plan.matrices))
+        self._tape = self._record(cell, layout)
+        self._tape.place(
+            {
+                "memory": self._memory.data_ptr(),
+                "packed": self._packed.data_ptr(),
+                **{f"parameter {name}": own.data_ptr() for name, (_, own) in vectors.items()},
+            }
         )
+
+    def _record(self, cell: CompiledCell, layout: Layout) -> Tape:
+        tape = Tape()
+        places = {name: (array.place, array.rows) for name, array in layout.arrays.items()}
+        places.update({n: (Place(f"parameter {n}"), 1) for n, m in self._plan.memory.items() if m == PARAMETER})
+        packed, _ = packed_places(cell, self._plan.matrices, "packed")
+        active, offsets = np.full(1, self._batch, np.int64), np.zeros((1, 1), np.int64)
+        threads = min(torch.get_num_threads(), threads_for(self._plan, self._batch))
+        self._plan.record(tape, active, offsets, places, packed, threads)
+        return tape.finish()
 
     def __call__(self, x: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """The new states, each (batch, size), in memory that the next call writes again."""
-        for memory, value in zip(self._given, (x, *state), strict=True):
-            memory.copy_(value)
+        for rows, value in zip(self._given, (x, *state), strict=True):
+            _put(rows, value)
         for memory, value in self._copied:
             memory.copy_(value)
-        self._run(threads_for(self._plan, self._batch))
-        return self._results
+        self._tape.play()
+        return [rows.flatten(1)[:, :width] for rows, width in self._results]
+
+
+def _put(rows: Tensor, values: Tensor) -> None:
+    """Write values (batch, width) to rows (batch, blocks, 16) of an array."""
+    if len(values) == 1:
+        rows.view(-1)[: values.shape[1]].copy_(values[0])
+    else:
+        whole = functional.pad(values, (0, -values.shape[1] % library.BLOCK))
+        rows.copy_(whole.view(rows.shape))
 
 
 def state_of(weights: Sequence[Tensor]) -> tuple[int, ...]:

@@ -8,17 +8,10 @@ by letting go of it.
 import mmap
 import sys
 import threading
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from unrolled.engine.native.plan import padded
-
-_LINE = 16  # floats of a cache line: every array starts on one
-# Between arrays: at equal distances from a page's start they would share the same few places in the caches, which
-# made the backward loop of an LSTM (batch 32, hidden 256) take 11.5 ms in the place of 7.2 in every other process.
-_GAP = 521 * _LINE
 _SMALL = 16_384  # floats below which the allocator of torch does as well
 _LARGE = 262_144  # floats from which a result for the caller is worth a slab
 _WAITING = 8  # free slabs that are kept for their next use, the latest used first
@@ -34,26 +27,6 @@ def result(*shape: int) -> Tensor:
     """An uninitialised tensor for the caller to keep, no larger than it must be."""
     floats = torch.Size(shape).numel()
     return torch.empty(shape) if floats < _LARGE else _POOL.take(floats, 0).view(shape)
-
-
-def cut(memory: Tensor | None, arrays: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
-    """Arrays of (rows, width), padded, one after the other in `memory` (None: in a slab of their own)."""
-    memory = slab(floats_of(arrays)) if memory is None else memory
-    found: dict[str, Tensor] = {}
-    first = 0
-    for name, (rows, width) in arrays.items():
-        found[name] = memory[first : first + rows * padded(width)].view(rows, padded(width))
-        first += _place(rows, width)
-    return found
-
-
-def floats_of(arrays: Mapping[str, tuple[int, int]]) -> int:
-    """The memory that `cut` needs."""
-    return sum(_place(rows, width) for rows, width in arrays.values())
-
-
-def _place(rows: int, width: int) -> int:
-    return rows * padded(width) + _GAP  # whole lines: what is padded is
 
 
 class _Pool:

@@ -1,0 +1,58 @@
+"""From Programs and tensors to compiled cells: Programs by their JSON text, and the plans that suit the sizes."""
+
+import functools
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.equations import Program
+
+# The input's products stay in the loop (see compiled.py) from so many sequences on and up to so many weights, which
+# then stay in the last cache from step to step.
+ROWS_INSIDE = 24
+WEIGHTS_INSIDE = 5_000_000
+
+
+def named_of(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The parameters by name, contiguous."""
+    return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
+
+
+def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor]) -> CompiledCell:
+    """The plans of a Program at the sizes that the shapes show."""
+    sizes = {program.inputs[0].shape[0]: int(x.shape[2])}
+    sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
+    for parameter, value in zip(program.parameters, given, strict=True):
+        for dimension, size in zip(parameter.shape, value.shape, strict=True):
+            if dimension.isidentifier():
+                sizes.setdefault(dimension, int(size))
+    weights = sum(value.numel() for value in given if value.dim() == 2)
+    hoisting = x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
+    return _compiled(text_of(program), tuple(sizes.items()), hoisting)
+
+
+@functools.lru_cache(maxsize=128)
+def _compiled(program: str, sizes: tuple[tuple[str, int], ...], hoisting: bool) -> CompiledCell:
+    return CompiledCell(program_of(program), dict(sizes), hoisting)
+
+
+_texts: dict[int, tuple[Program, str]] = {}
+
+
+def text_of(program: Program) -> str:
+    """The JSON text of a Program, worked out once for each object."""
+    found = _texts.get(id(program))
+    if found is None or found[0] is not program:
+        if len(_texts) > 256:  # cells made in a loop
+            _texts.clear()
+        found = _texts[id(program)] = (program, program.to_json())
+    return found[1]
+
+
+@functools.lru_cache(maxsize=128)
+def program_of(text: str) -> Program:
+    """The Program of a JSON text, one object for each text."""
+    program = Program.from_json(text)
+    _texts[id(program)] = (program, text)
+    return program

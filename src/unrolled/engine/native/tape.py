@@ -1,0 +1,81 @@
+"""Calls of the native library, recorded once and played with memory wherever it lies by then.
+
+What Python would do between two calls, making structures out of names, sizes and tensors, costs as much as the products
+of a small layer. So it is done when a shape is first seen; to play a tape, addresses are written in their places.
+"""
+
+import ctypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from unrolled.engine.native import library
+
+_OWN = ""  # the slot of the tape's own memory
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in memory: `offset` bytes after the address of a slot, which is known when the tape is played."""
+
+    slot: str
+    offset: int = 0
+
+    def after(self, offset: int) -> "Place":
+        """The place so many bytes further."""
+        return Place(self.slot, self.offset + offset)
+
+
+class Tape:
+    """A list of calls; every structure they are given consists of 64-bit words."""
+
+    def __init__(self) -> None:
+        self._words: list[int] = []
+        self._patches: list[tuple[int, Place]] = []
+        self._calls: list[tuple[str, list[int]]] = []  # function, and the words that are its arguments
+        self._held: list[np.ndarray] = []
+
+    def put(self, *values: "int | Place | np.ndarray | None") -> Place:
+        """A structure or list of these words. An array, which is kept, stands for its address, None for no address."""
+        first = len(self._words)
+        for value in values:
+            if isinstance(value, Place):
+                self._patches.append((len(self._words), value))
+                value = 0
+            elif isinstance(value, np.ndarray):
+                self._held.append(value)
+                value = value.ctypes.data
+            self._words.append(value or 0)
+        return Place(_OWN, 8 * first)
+
+    def call(self, function: str, *arguments: int | Place) -> None:
+        """Record a call; the function gets the place for a message after `arguments`."""
+        first = self.put(*arguments).offset // 8
+        self._calls.append((function, list(range(first, first + len(arguments)))))
+
+    def finish(self) -> "Tape":
+        """The tape, ready to be placed and played; nothing more can be recorded."""
+        self._memory = np.array([*self._words, 0], np.int64)
+        self._message = ctypes.create_string_buffer(library.MESSAGE)
+        self._slots = [s for s in dict.fromkeys(place.slot for _, place in self._patches) if s != _OWN]
+        number = {slot: at for at, slot in enumerate([*self._slots, _OWN])}
+        self._where = np.array([word for word, _ in self._patches], np.int64)
+        self._slot = np.array([number[place.slot] for _, place in self._patches], np.int64)
+        self._offset = np.array([place.offset for _, place in self._patches], np.int64)
+        return self
+
+    def place(self, addresses: Mapping[str, int]) -> None:
+        """Say where the slots lie from now on."""
+        bases = np.array([*(addresses[slot] for slot in self._slots), self._memory.ctypes.data], np.int64)
+        self._memory[self._where] = bases[self._slot] + self._offset
+        words = self._memory.tolist()
+        self._ready: list[tuple[str, Callable[..., int], list[int]]] = [
+            (name, getattr(library.library(), name), [words[at] for at in arguments]) for name, arguments in self._calls
+        ]
+
+    def play(self) -> None:
+        """Make the calls, in order. Raises NativeError with the message of the one that fails."""
+        for name, function, arguments in self._ready:
+            if function(*arguments, self._message) != 0:
+                raise library.NativeError(f"native engine, {name}: {self._message.value.decode(errors='replace')}.")
