@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <new>
-#include <set>
 
 #include "sampling.h"
 #include "status.h"
@@ -12,6 +11,7 @@
 namespace unrolled {
 namespace {
 
+constexpr int64_t steps_at_once = 32;
 constexpr int64_t most_rows = 1 << 24, most_steps = int64_t(1) << 38, most_threads = 1024;
 
 int check(const unrolled_decoder_description &d, char *message) {
@@ -53,15 +53,9 @@ int useful_threads(const unrolled_decoder &d, int32_t most) {
   return int(std::min<int64_t>({most, blocks, most_threads}));
 }
 
-std::vector<int32_t> vectors_of(const unrolled_plan &plan, const Stage &stage) {
-  std::set<int32_t> arrays;
-  for (const ProductGroup &group : stage.groups) arrays.insert(plan.products[group.first].vector);
-  return {arrays.begin(), arrays.end()};
-}
-
 void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t *tokens, float *const *state,
           float *logits, bool every, int threads_asked) {
-  WorkMemory memory(d, rows, threads_asked);
+  WorkMemory memory(d, rows, threads_asked, false);
   Barrier barrier;
   parallel(threads_asked, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
@@ -77,10 +71,34 @@ void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t 
   });
 }
 
+// As `read`, of one row, many steps at once.
+void read_one(const unrolled_decoder &d, int64_t steps, const int32_t *tokens, float *state, float *logits, bool every,
+              int threads_asked) {
+  const int64_t most = std::min(steps, steps_at_once);
+  WorkMemory memory(d, most, threads_asked, true);
+  Barrier barrier;
+  parallel(threads_asked, [&](int thread, int threads) {
+    Stepper stepper(d, memory, thread, threads, barrier);
+    if (thread == 0) stepper.set_state(0, state);
+    for (int64_t s = 0; s < steps; s += most) {
+      const int64_t rows = std::min(most, steps - s);
+      const int64_t unwanted = !logits ? rows : every ? 0 : s + rows < steps ? rows : rows - 1;
+      for (int64_t r = thread; r < rows; r += threads) stepper.enter(r, tokens[s + r]);
+      stepper.steps(rows, unwanted);
+      for (int64_t r = unwanted + thread; r < rows; r += threads)
+        std::copy_n(stepper.logits(r), d.vocabulary, logits + (every ? s + r : 0) * d.vocabulary);
+      if (thread == 0) {
+        stepper.get_state(rows, state);
+        stepper.set_state(0, state);
+      }
+    }
+  });
+}
+
 // `streams` are sorted by `wanted`, the largest first, so those still writing are the first rows.
 void write(const unrolled_decoder &d, const std::vector<unrolled_stream *> &streams, int threads_asked) {
   const int64_t rows = int64_t(streams.size());
-  WorkMemory memory(d, rows, threads_asked);
+  WorkMemory memory(d, rows, threads_asked, false);
   Barrier barrier;
   parallel(threads_asked, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
@@ -136,13 +154,12 @@ int unrolled_decoder_create(const unrolled_decoder_description *d, unrolled_deco
     made->input.assign(d->input, d->input + d->inputs);
     made->table.assign(d->table, d->table + d->inputs);
     made->int8 = d->int8 != 0;
-    if (made->int8)
-      for (const Stage &stage : d->plan->stages) made->rounded.push_back(vectors_of(*d->plan, stage));
     made->logits = d->logits;
     made->state_stages = d->state_stages;
     made->vocabulary = d->plan->arrays[d->logits].width;
     made->state_size = 0;
     for (int32_t a : made->before) made->state_size += made->width(a);
+    find_segments(*made);
     *decoder = made.release();
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {
@@ -168,7 +185,11 @@ int unrolled_decoder_read(const unrolled_decoder *decoder, int64_t rows, int64_t
       return invalid(message, "there is no token %d, the vocabulary has %lld", tokens[i], (long long)decoder->vocabulary);
   if (rows == 0 || steps == 0) return UNROLLED_OK;
   try {
-    read(*decoder, rows, steps, tokens, state, logits, every != 0, useful_threads(*decoder, threads));
+    const int useful = useful_threads(*decoder, threads);
+    if (rows == 1 && decoder->by_segments)
+      read_one(*decoder, steps, tokens, state[0], logits, every != 0, useful);
+    else
+      read(*decoder, rows, steps, tokens, state, logits, every != 0, useful);
     return UNROLLED_OK;
   } catch (const std::exception &) {  // there is no memory, or no vector of that size
     invalid(message, "no memory for %lld rows", (long long)rows);

@@ -26,7 +26,7 @@ struct Tile {
       for (int u = 0; u < block; ++u)
         for (int i = 0; i < 4; ++i) sum[u] += panel.weight[k * block + 4 * u + i] * vector[k + i];
     for (int u = 0; u < block; ++u) {
-      float &to = p.result[first_panel][r * block + u];
+      float &to = p.result[first_panel][r * p.result_stride + u];
       const float product = float(sum[u]) * (panel.scale[u] * p.vector_scale[r]);
       to = p.accumulate ? to + product : product;
     }

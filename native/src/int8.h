@@ -21,7 +21,7 @@ constexpr int64_t int8_columns = 8;  // taken together: vectors and panels are f
 constexpr int64_t int8_depth(int64_t columns) { return (columns + int8_columns - 1) / int8_columns * int8_columns; }
 constexpr int64_t int8_panel_bytes(int64_t columns) { return sizeof(Int8Panel) + int8_depth(columns) * block; }
 
-// result[p][r * block + u] = (accumulate: itself +) row u of panel p times vector r, for r < rows and p < panels.
+// result[p][r * result_stride + u] = (accumulate: itself +) row u of panel p times vector r, for all rows and panels.
 struct Int8Product {
   int rows, panels;
   int64_t depth;          // int8_depth(columns)
@@ -29,6 +29,7 @@ struct Int8Product {
   const float *vector_scale;
   const Int8Panel *panel[max_panels];
   float *result[max_panels];
+  int64_t result_stride;
   bool accumulate;
 };
 

@@ -32,7 +32,7 @@ struct Tile {
     }
     for (int r = 0; r < Rows; ++r)
       for (int i = 0; i < 2; ++i) {
-        float *to = p.result[first_panel] + (first_row + r) * block + 8 * i;
+        float *to = p.result[first_panel] + (first_row + r) * p.result_stride + 8 * i;
         const __m256 own_scale = _mm256_set1_ps(p.vector_scale[first_row + r]);
         const __m256 factor = _mm256_mul_ps(_mm256_loadu_ps(panel.scale + 8 * i), own_scale);
         const __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[r][i]), factor);

@@ -48,7 +48,7 @@ struct Tile {
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
       for (int i = 0; i < Panels; ++i) {
-        float *to = p.result[first_panel + i] + (first_row + r) * block;
+        float *to = p.result[first_panel + i] + (first_row + r) * p.result_stride;
         const __m512 vector_scale = _mm512_set1_ps(p.vector_scale[first_row + r]);
         const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p.panel[first_panel + i]->scale), vector_scale);
         const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)sum[0][r][i]), scale);

@@ -36,7 +36,7 @@ class Case:
         lists = [
             (k * len(r))(*(k(*x) for x in r)) for k, r in zip(kinds, [arrays, products, code, stages], strict=True)
         ]
-        sizes = [library.integers([UNITS, VOCABULARY]), library.integers([UNITS, UNITS])]
+        sizes = [(ctypes.c_int64 * 2)(UNITS, VOCABULARY), (ctypes.c_int64 * 2)(UNITS, UNITS)]
         self.kept = [*lists, *sizes]
         self.plan = ctypes.c_void_p()
         description = library.PlanDescription(5, 2, 1, 2, 3, 2, 2, 0, *lists, *sizes)
