@@ -1,5 +1,6 @@
-// Decoding through the header alone: a small model of one recurrent layer reads and writes, alone and in company, on one
+// Decoding through the header alone: a small model of two recurrent layers reads and writes, alone and in company, on one
 // thread and several, in float32 and in 8 bits; and refusals. This is what the sanitizers run (make sanitize).
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -48,11 +49,11 @@ struct Matrix {
   }
 };
 
-// h = tanh(W h + table[token]), logits = V h + b.
+// h = tanh(W h + table[token]), g = tanh(R g + W h), logits = V g + b.
 struct Model {
-  enum { X, BEFORE, AFTER, LOGITS, BIAS, ARRAYS };
-  int64_t units, vocabulary;
-  Matrix W, V;
+  enum { X, H_BEFORE, G_BEFORE, H_AFTER, G_AFTER, LOGITS, BIAS, ARRAYS };
+  int64_t units, vocabulary, state_size;
+  Matrix W, R, V;
   Memory table, bias;
   unrolled_plan *plan = nullptr;
   unrolled_decoder *decoder = nullptr;
@@ -60,7 +61,9 @@ struct Model {
   Model(int64_t units, int64_t vocabulary, bool int8)
       : units(units),
         vocabulary(vocabulary),
+        state_size(2 * units),
         W(units, units, int8),
+        R(units, units, int8),
         V(vocabulary, units, int8),
         table(vocabulary * padded(units)),
         bias(padded(vocabulary)) {
@@ -68,27 +71,36 @@ struct Model {
       for (int64_t u = 0; u < units; ++u) table.data()[t * padded(units) + u] = value(t * 7 + u);
     for (int64_t t = 0; t < vocabulary; ++t) bias.data()[t] = value(t * 13);
 
-    const unrolled_array arrays[] = {{UNROLLED_ROWS, -1, units, padded(units)},
-                                     {UNROLLED_ROWS, 0, units, padded(units)},
-                                     {UNROLLED_ROWS, 1, units, padded(units)},
+    const unrolled_array row{UNROLLED_ROWS, -1, units, padded(units)};
+    unrolled_array before = row, after = row;
+    before.table = 0, after.table = 1;
+    const unrolled_array arrays[] = {row,
+                                     before,
+                                     before,
+                                     after,
+                                     after,
                                      {UNROLLED_ROWS, 1, vocabulary, padded(vocabulary)},
                                      {UNROLLED_BROADCAST, -1, vocabulary, padded(vocabulary)}};
-    const unrolled_product products[] = {{0, BEFORE, ARRAYS, 0}, {1, AFTER, ARRAYS, 0}};
+    const unrolled_product products[] = {
+        {0, H_BEFORE, ARRAYS, 0}, {1, G_BEFORE, ARRAYS, 0}, {0, H_AFTER, ARRAYS, 1}, {2, G_AFTER, ARRAYS, 0}};
     const unrolled_instruction code[] = {{UNROLLED_ADD, ARRAYS, ARRAYS, X},
-                                         {UNROLLED_TANH, AFTER, ARRAYS, ARRAYS},
+                                         {UNROLLED_TANH, H_AFTER, ARRAYS, ARRAYS},
+                                         {UNROLLED_TANH, G_AFTER, ARRAYS, ARRAYS},
                                          {UNROLLED_ADD, LOGITS, ARRAYS, BIAS}};
-    const unrolled_stage stages[] = {{units, 0, 1, 0, 2}, {vocabulary, 1, 1, 2, 1}};
-    const int64_t rows[] = {units, vocabulary}, columns[] = {units, units};
-    const unrolled_plan_description description{ARRAYS, 2, 1, 2, 3, 2, 2, 0, arrays, products, code, stages, rows, columns};
+    const unrolled_stage stages[] = {{units, 0, 1, 0, 2}, {units, 1, 2, 2, 1}, {vocabulary, 3, 1, 3, 1}};
+    const int64_t rows[] = {units, units, vocabulary}, columns[] = {units, units, units};
+    const unrolled_plan_description description{ARRAYS, 3, 1, 4, 4, 3, 2, 0, arrays, products, code, stages, rows, columns};
     CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_OK);
 
-    const void *matrices[] = {W.packed.data(), V.packed.data()};
-    const float *fixed[] = {nullptr, nullptr, nullptr, nullptr, bias.data()};
+    const void *matrices[] = {W.packed.data(), R.packed.data(), V.packed.data()};
+    const float *fixed[ARRAYS] = {};
+    fixed[BIAS] = bias.data();
     const float *tables[] = {table.data()};
-    const int32_t before = BEFORE, after = AFTER, input = X;
-    const unrolled_decoder_description made{plan, matrices, fixed, 1, 1, LOGITS, 1, int8, &before, &after, &input, tables};
+    const int32_t old_states[] = {H_BEFORE, G_BEFORE}, new_states[] = {H_AFTER, G_AFTER}, input = X;
+    const unrolled_decoder_description made{plan, matrices, fixed,      2,          1,      LOGITS,
+                                            2,    int8,     old_states, new_states, &input, tables};
     CHECK(unrolled_decoder_create(&made, &decoder, message) == UNROLLED_OK);
-    CHECK(unrolled_decoder_vocabulary(decoder) == vocabulary && unrolled_decoder_state_size(decoder) == units);
+    CHECK(unrolled_decoder_vocabulary(decoder) == vocabulary && unrolled_decoder_state_size(decoder) == state_size);
   }
 
   ~Model() {
@@ -102,9 +114,9 @@ struct Reading {
   std::vector<float> states, logits;
 
   Reading(const Model &model, int64_t rows, int64_t steps, const int32_t *tokens, int threads)
-      : states(rows * model.units), logits(rows * steps * model.vocabulary) {
+      : states(rows * model.state_size), logits(rows * steps * model.vocabulary) {
     std::vector<float *> state;
-    for (int64_t r = 0; r < rows; ++r) state.push_back(states.data() + r * model.units);
+    for (int64_t r = 0; r < rows; ++r) state.push_back(states.data() + r * model.state_size);
     CHECK(unrolled_decoder_read(model.decoder, rows, steps, tokens, state.data(), logits.data(), 1, threads, message) ==
           UNROLLED_OK);
   }
@@ -116,8 +128,7 @@ std::vector<int32_t> some_tokens(int64_t count, int64_t vocabulary) {
   return tokens;
 }
 
-void reading(bool int8, int64_t units, int64_t vocabulary, int64_t rows) {
-  const int64_t steps = 5;
+void reading(bool int8, int64_t units, int64_t vocabulary, int64_t rows, int64_t steps) {
   Model model(units, vocabulary, int8);
   const std::vector<int32_t> tokens = some_tokens(rows * steps, vocabulary);
   const Reading together(model, rows, steps, tokens.data(), 1);
@@ -127,19 +138,28 @@ void reading(bool int8, int64_t units, int64_t vocabulary, int64_t rows) {
   }
   for (int64_t r = 0; r < rows; ++r) {
     const Reading alone(model, 1, steps, tokens.data() + r * steps, 2);
-    CHECK(std::memcmp(alone.states.data(), together.states.data() + r * units, units * sizeof(float)) == 0);
+    CHECK(std::memcmp(alone.states.data(), together.states.data() + r * 2 * units, 2 * units * sizeof(float)) == 0);
+    const int64_t logits = steps * vocabulary;
+    CHECK(std::memcmp(alone.logits.data(), together.logits.data() + r * logits, logits * sizeof(float)) == 0);
   }
-  std::vector<double> h(units), next(units);
-  for (int64_t s = 0; s < steps; ++s) {  // of row 0, by three loops
+  std::vector<double> h(units), g(units), next(units);
+  for (int64_t s = 0; s < std::min<int64_t>(steps, 5); ++s) {  // of row 0, before differences have grown, by three loops
     for (int64_t u = 0; u < units; ++u) {
       double sum = model.table.data()[tokens[s] * padded(units) + u];
       for (int64_t k = 0; k < units; ++k) sum += model.W.numbers[u * units + k] * h[k];
       next[u] = std::tanh(sum);
     }
     h = next;
+    for (int64_t u = 0; u < units; ++u) {
+      double sum = 0;
+      for (int64_t k = 0; k < units; ++k)
+        sum += model.R.numbers[u * units + k] * g[k] + double(model.W.numbers[u * units + k]) * h[k];
+      next[u] = std::tanh(sum);
+    }
+    g = next;
     for (int64_t t = 0; t < vocabulary; ++t) {
       double sum = model.bias.data()[t];
-      for (int64_t k = 0; k < units; ++k) sum += model.V.numbers[t * units + k] * h[k];
+      for (int64_t k = 0; k < units; ++k) sum += model.V.numbers[t * units + k] * g[k];
       // A sum of at most 70 products below 1/4; of 8 bits, each factor h is off by up to 1/254 of the largest.
       CHECK(std::fabs(sum - together.logits[s * vocabulary + t]) < (int8 ? 0.05 : 1e-5));
     }
@@ -154,14 +174,14 @@ struct Writing {
   static constexpr int64_t room = 12;
 
   Writing(const Model &model, int64_t first, int64_t count, int threads)
-      : states(count * model.units), logits(count * model.vocabulary), tokens(count * room), streams(count) {
+      : states(count * model.state_size), logits(count * model.vocabulary), tokens(count * room), streams(count) {
     std::vector<unrolled_stream *> pointers;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t number = first + i;
       for (int64_t t = 0; t < model.vocabulary; ++t) logits[i * model.vocabulary + t] = value(number * 11 + t);
       unrolled_stream &s = streams[i];
       s = {};
-      s.state = states.data() + i * model.units;
+      s.state = states.data() + i * model.state_size;
       s.logits = logits.data() + i * model.vocabulary;
       s.tokens = tokens.data() + i * room;
       s.before = 2;
@@ -191,13 +211,13 @@ void writing(bool int8) {
     const Writing alone(model, i, 1, 2);
     CHECK(alone.streams[0].written == together.streams[i].wanted);
     CHECK(std::memcmp(alone.tokens.data(), together.tokens.data() + i * Writing::room, Writing::room * 4) == 0);
-    CHECK(std::memcmp(alone.states.data(), together.states.data() + i * model.units, model.units * 4) == 0);
+    CHECK(std::memcmp(alone.states.data(), together.states.data() + i * model.state_size, model.state_size * 4) == 0);
   }
 }
 
 void what_is_not_finite(bool int8) {
   Model model(20, 9, int8);
-  std::vector<float> state(model.units), logits(model.vocabulary);
+  std::vector<float> state(model.state_size), logits(model.vocabulary);
   state[3] = std::numeric_limits<float>::quiet_NaN();
   float *states[] = {state.data()};
   const int32_t token = 1;
@@ -243,9 +263,10 @@ void refusals() {
 
 int main() {
   for (bool int8 : {false, true}) {
-    for (int64_t rows : {1, 3, 9, 50}) reading(int8, 33, 40, rows);
-    reading(int8, 70, 5, 2);
-    reading(int8, 1, 1, 1);
+    for (int64_t rows : {1, 3, 9, 50}) reading(int8, 33, 40, rows, 5);
+    reading(int8, 70, 5, 2, 33);
+    reading(int8, 40, 20, 3, 70);
+    reading(int8, 1, 1, 1, 1);
     writing(int8);
     what_is_not_finite(int8);
   }
