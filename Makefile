@@ -57,7 +57,9 @@ sanitize:
 	@for kind in address,undefined thread; do \
 	  cmake -S native -B build/sanitize-$${kind%%,*} -DUNROLLED_SANITIZE=$$kind -DUNROLLED_TESTS=ON >/dev/null && \
 	  cmake --build build/sanitize-$${kind%%,*} >/dev/null && echo "$$kind:" && \
-	  $(shell command -v setarch >/dev/null && echo setarch -R) build/sanitize-$${kind%%,*}/test_engine || exit 1; \
+	  for test in test_engine test_decode; do \
+	    $(shell command -v setarch >/dev/null && echo setarch -R) build/sanitize-$${kind%%,*}/$$test || exit 1; \
+	  done || exit 1; \
 	done
 
 clean:

@@ -52,13 +52,17 @@ def tokenizer_of(vocabulary: int) -> Tokenizer:
     return bpe_tokenizer(" ".join(words), vocabulary)
 
 
-def decoder_of(cell: str, layers: int, hidden: int, tokenizer: Tokenizer, precision: str) -> unrolled.Decoder:
+def text_model_of(cell: str, layers: int, hidden: int, tokenizer: Tokenizer) -> unrolled.TextModel:
     """A model of random weights."""
     torch.manual_seed(0)
-    model = unrolled.LanguageModel(
-        unrolled.cells.CELLS[cell], tokenizer.vocabulary_size, EMBEDDING, hidden, layers
-    ).eval()
-    return unrolled.Decoder.of(unrolled.TextModel(model, tokenizer), precision)
+    program = unrolled.cells.CELLS[cell]
+    model = unrolled.LanguageModel(program, tokenizer.vocabulary_size, EMBEDDING, hidden, layers)
+    return unrolled.TextModel(model.eval(), tokenizer)
+
+
+def decoder_of(cell: str, layers: int, hidden: int, tokenizer: Tokenizer, precision: str) -> unrolled.Decoder:
+    """The same, ready to generate."""
+    return unrolled.Decoder.of(text_model_of(cell, layers, hidden, tokenizer), precision)
 
 
 def running(model: unrolled.Decoder, streams: int, sampling: unrolled.Sampling) -> Callable[[int], None]:

@@ -163,7 +163,8 @@ typedef struct {
   float *logits;   /* of the next token, vocabulary floats; read and written */
   int32_t *tokens; /* `before` tokens that came earlier, then room for `wanted` */
   int64_t before, wanted;
-  double repetition_penalty, temperature, log_min_p, top_p; /* as in generation/choice.py; -infinity: no min_p */
+  /* As in generation/sampling.py, and in its ranges; log_min_p is at most 0, and -infinity for no min_p. */
+  double repetition_penalty, temperature, log_min_p, top_p;
   int64_t repetition_window, top_k;
   uint64_t seed, counter; /* of the random numbers; `counter` is written */
   int64_t written;        /* result: tokens made, `wanted` unless logits were bad */
@@ -190,7 +191,7 @@ int unrolled_decoder_read(const unrolled_decoder *decoder, int64_t rows, int64_t
 int unrolled_decoder_write(const unrolled_decoder *decoder, unrolled_stream *const *streams, int64_t count,
                            int32_t threads, char *message);
 /* The token that the stream's settings choose from `logits`, as `unrolled_decoder_write` does; counts on
- * `stream->counter`. Result -1: `stream->bad_logits` of them are not finite. */
+ * `stream->counter`. Result -1: `stream->bad_logits` of them are not finite, or if that is 0, an argument is wrong. */
 int32_t unrolled_choose(const float *logits, int64_t vocabulary, unrolled_stream *stream);
 
 #if defined(__GNUC__)

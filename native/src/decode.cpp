@@ -11,6 +11,9 @@
 namespace unrolled {
 namespace {
 
+constexpr int64_t steps_at_once = 32;
+constexpr int64_t most_rows = 1 << 24, most_steps = int64_t(1) << 38, most_threads = 1024;
+
 int check(const unrolled_decoder_description &d, char *message) {
   if (!d.plan || (!d.plan->matrix_rows.empty() && !d.matrix) || (!d.plan->arrays.empty() && !d.fixed))
     return invalid(message, "a decoder without plan, matrices or arrays");
@@ -34,19 +37,27 @@ int check(const unrolled_decoder_description &d, char *message) {
   for (int i = 0; i < arrays; ++i) {
     if (d.plan->arrays[i].addressing == UNROLLED_PER_THREAD)
       return invalid(message, "array %d is per thread, which a decoder has not", i);
-    if (d.plan->arrays[i].addressing == UNROLLED_BROADCAST && !d.fixed[i])
-      return invalid(message, "array %d has no row", i);
+    if ((d.plan->arrays[i].addressing == UNROLLED_BROADCAST) != (d.fixed[i] != nullptr))
+      return invalid(message, d.fixed[i] ? "array %d has a row for all, but rows of its own" : "array %d has no row", i);
   }
   for (size_t i = 0; i < d.plan->matrix_rows.size(); ++i)
-    if (!d.matrix[i]) return invalid(message, "matrix %zu is missing", i);
+    if (!d.matrix[i] || (d.int8 && unrolled_int8_size(d.plan->matrix_rows[i], d.plan->matrix_columns[i]) < 0))
+      return invalid(message, "matrix %zu is missing, or too large for 8-bit numbers", i);
   return UNROLLED_OK;
 }
 
+// More threads than the widest stage has blocks of units would find nothing to do.
+int useful_threads(const unrolled_decoder &d, int32_t most) {
+  int64_t blocks = 1;
+  for (const Stage &stage : d.plan->stages) blocks = std::max(blocks, (stage.units + block - 1) / block);
+  return int(std::min<int64_t>({most, blocks, most_threads}));
+}
+
 void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t *tokens, float *const *state,
-          float *logits, bool every, int64_t most_threads) {
-  const WorkMemory memory(d, rows);
+          float *logits, bool every, int threads_asked) {
+  WorkMemory memory(d, rows, threads_asked, false);
   Barrier barrier;
-  parallel(int(most_threads), [&](int thread, int threads) {
+  parallel(threads_asked, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
     for (int64_t r = thread; r < rows; r += threads) stepper.set_state(r, state[r]);
     for (int64_t s = 0; s < steps; ++s) {
@@ -60,12 +71,36 @@ void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t 
   });
 }
 
-// `streams` are sorted by `wanted`, the largest first, so those still writing are the first rows.
-void write(const unrolled_decoder &d, const std::vector<unrolled_stream *> &streams, int64_t most_threads) {
-  const int64_t rows = int64_t(streams.size());
-  const WorkMemory memory(d, rows);
+// As `read`, of one row, many steps at once.
+void read_one(const unrolled_decoder &d, int64_t steps, const int32_t *tokens, float *state, float *logits, bool every,
+              int threads_asked) {
+  const int64_t most = std::min(steps, steps_at_once);
+  WorkMemory memory(d, most, threads_asked, true);
   Barrier barrier;
-  parallel(int(most_threads), [&](int thread, int threads) {
+  parallel(threads_asked, [&](int thread, int threads) {
+    Stepper stepper(d, memory, thread, threads, barrier);
+    if (thread == 0) stepper.set_state(0, state);
+    for (int64_t s = 0; s < steps; s += most) {
+      const int64_t rows = std::min(most, steps - s);
+      const int64_t unwanted = !logits ? rows : every ? 0 : s + rows < steps ? rows : rows - 1;
+      for (int64_t r = thread; r < rows; r += threads) stepper.enter(r, tokens[s + r]);
+      stepper.steps(rows, unwanted);
+      for (int64_t r = unwanted + thread; r < rows; r += threads)
+        std::copy_n(stepper.logits(r), d.vocabulary, logits + (every ? s + r : 0) * d.vocabulary);
+      if (thread == 0) {
+        stepper.get_state(rows, state);
+        stepper.set_state(0, state);
+      }
+    }
+  });
+}
+
+// `streams` are sorted by `wanted`, the largest first, so those still writing are the first rows.
+void write(const unrolled_decoder &d, const std::vector<unrolled_stream *> &streams, int threads_asked) {
+  const int64_t rows = int64_t(streams.size());
+  WorkMemory memory(d, rows, threads_asked, false);
+  Barrier barrier;
+  parallel(threads_asked, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
     SamplingMemory sampling;
     for (int64_t r = thread; r < rows; r += threads) {
@@ -124,6 +159,7 @@ int unrolled_decoder_create(const unrolled_decoder_description *d, unrolled_deco
     made->vocabulary = d->plan->arrays[d->logits].width;
     made->state_size = 0;
     for (int32_t a : made->before) made->state_size += made->width(a);
+    find_segments(*made);
     *decoder = made.release();
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {
@@ -139,7 +175,8 @@ int64_t unrolled_decoder_state_size(const unrolled_decoder *decoder) { return de
 int unrolled_decoder_read(const unrolled_decoder *decoder, int64_t rows, int64_t steps, const int32_t *tokens,
                           float *const *state, float *logits, int32_t every, int32_t threads, char *message) {
   using namespace unrolled;
-  if (!decoder || rows < 0 || steps < 0 || threads < 1 || (rows > 0 && steps > 0 && (!tokens || !state)))
+  if (!decoder || rows < 0 || rows > most_rows || steps < 0 || steps > most_steps || threads < 1 ||
+      (rows > 0 && steps > 0 && (!tokens || !state)))
     return invalid(message, "reading %lld tokens in %lld rows on %d threads", (long long)steps, (long long)rows, threads);
   for (int64_t r = 0; steps > 0 && r < rows; ++r)
     if (state[r] == nullptr) return invalid(message, "row %lld has no state", (long long)r);
@@ -148,9 +185,13 @@ int unrolled_decoder_read(const unrolled_decoder *decoder, int64_t rows, int64_t
       return invalid(message, "there is no token %d, the vocabulary has %lld", tokens[i], (long long)decoder->vocabulary);
   if (rows == 0 || steps == 0) return UNROLLED_OK;
   try {
-    read(*decoder, rows, steps, tokens, state, logits, every != 0, threads);
+    const int useful = useful_threads(*decoder, threads);
+    if (rows == 1 && decoder->by_segments)
+      read_one(*decoder, steps, tokens, state[0], logits, every != 0, useful);
+    else
+      read(*decoder, rows, steps, tokens, state, logits, every != 0, useful);
     return UNROLLED_OK;
-  } catch (const std::bad_alloc &) {
+  } catch (const std::exception &) {  // there is no memory, or no vector of that size
     invalid(message, "no memory for %lld rows", (long long)rows);
     return UNROLLED_NO_MEMORY;
   }
@@ -159,22 +200,21 @@ int unrolled_decoder_read(const unrolled_decoder *decoder, int64_t rows, int64_t
 int unrolled_decoder_write(const unrolled_decoder *decoder, unrolled_stream *const *streams, int64_t count,
                            int32_t threads, char *message) {
   using namespace unrolled;
-  if (!decoder || count < 0 || threads < 1 || (count > 0 && !streams))
+  if (!decoder || count < 0 || count > most_rows || threads < 1 || (count > 0 && !streams))
     return invalid(message, "writing %lld streams on %d threads", (long long)count, threads);
   for (int64_t i = 0; i < count; ++i) {
     const unrolled_stream *s = streams[i];
-    if (!s || !s->state || !s->logits || !s->tokens || s->before < 0 || s->wanted < 0 || s->repetition_window < 0)
+    if (!s || !s->state || !s->logits || !s->tokens || s->before < 0 || s->wanted < 0)
       return invalid(message, "stream %lld is incomplete", (long long)i);
-    if (!(s->temperature >= 0) || !(s->repetition_penalty > 0) || !(s->top_p > 0) || !(s->log_min_p <= 0) || s->top_k < 0)
-      return invalid(message, "stream %lld has a setting out of range", (long long)i);
+    if (!in_range(*s)) return invalid(message, "stream %lld has a setting out of range", (long long)i);
   }
   if (count == 0) return UNROLLED_OK;
   try {
     std::vector<unrolled_stream *> sorted(streams, streams + count);
     std::stable_sort(sorted.begin(), sorted.end(), [](auto *a, auto *b) { return a->wanted > b->wanted; });
-    write(*decoder, sorted, threads);
+    write(*decoder, sorted, useful_threads(*decoder, threads));
     return UNROLLED_OK;
-  } catch (const std::bad_alloc &) {
+  } catch (const std::exception &) {
     invalid(message, "no memory for %lld streams", (long long)count);
     return UNROLLED_NO_MEMORY;
   }

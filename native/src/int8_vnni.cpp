@@ -2,50 +2,65 @@
 // with; what the 128 adds is known beforehand.
 #include <immintrin.h>
 
-#include <cstring>
-
-#include "int8.h"
+#include "int8_impl.h"
 
 namespace unrolled {
+namespace {
 
-template <int Rows>
-static void multiply(const Int8Panel &panel, int64_t depth, const int8_t *vectors, int64_t stride,
-                     const float *vector_scale, float *result, bool accumulate) {
-  constexpr int parts = Rows < 4 ? 4 / Rows : 1;  // sums under way at once, for an instruction takes some cycles
-  __m512i sum[Rows][parts];
-  for (auto &row : sum)
-    for (auto &part : row) part = _mm512_setzero_si512();
-  const auto add = [&](int64_t k, int part) {
-    const __m512i weight = _mm512_loadu_si512(panel.weight + k * block);
-    for (int r = 0; r < Rows; ++r) {
-      uint32_t four;
-      std::memcpy(&four, vectors + r * stride + k, 4);
-      sum[r][part] = _mm512_dpbusd_epi32(sum[r][part], _mm512_set1_epi32(int32_t(four ^ 0x80808080u)), weight);
+typedef int32_t Ints __attribute__((vector_size(64)));  // not __m512i, of which GCC keeps two copies
+
+struct Tile {
+  static constexpr int rows = 6, panels = max_panels;  // 24 sums in registers, beside the weights and a vector's four
+
+  template <int Rows, int Panels>
+  static void multiply(const Int8Product &p, int first_row, int first_panel) {
+    constexpr int parts = Rows * Panels < 8 ? 2 : 1;  // sums under way at once, for an instruction takes some cycles
+    static_assert(int8_columns % (4 * parts) == 0);
+    Ints sum[parts][Rows][Panels];
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int i = 0; i < Panels; ++i) {
+        sum[0][r][i] = -(Ints)_mm512_loadu_si512(p.panel[first_panel + i]->offset);
+        for (int part = 1; part < parts; ++part) sum[part][r][i] = Ints{};
+      }
+    const __m512i without_sign = _mm512_set1_epi8(int8_t(0x80));
+    const int64_t depth = p.depth;
+    const int8_t *vector = p.vectors + first_row * depth, *weight[Panels];
+    for (int i = 0; i < Panels; ++i) weight[i] = p.panel[first_panel + i]->weight;
+    for (int64_t k = 0; k < depth; k += 4 * parts) {
+      for (int part = 0; part < parts; ++part) {
+        __m512i right[Panels];
+        for (int i = 0; i < Panels; ++i) right[i] = _mm512_loadu_si512(weight[i] + (k + 4 * part) * block);
+        for (int r = 0; r < Rows; ++r) {
+          int32_t four;
+          std::memcpy(&four, vector + r * depth + k + 4 * part, 4);
+          const __m512i left = _mm512_xor_si512(_mm512_set1_epi32(four), without_sign);
+          for (int i = 0; i < Panels; ++i) sum[part][r][i] = (Ints)_mm512_dpbusd_epi32((__m512i)sum[part][r][i], left, right[i]);
+        }
+      }
     }
-  };
-  int64_t k = 0;
-  for (; k + 4 * parts <= depth; k += 4 * parts)
-    for (int part = 0; part < parts; ++part) add(k + 4 * part, part);
-  for (; k < depth; k += 4) add(k, 0);
-  const __m512i offset = _mm512_loadu_si512(panel.offset);
-  for (int r = 0; r < Rows; ++r) {
-    __m512i total = sum[r][0];
-    for (int part = 1; part < parts; ++part) total = _mm512_add_epi32(total, sum[r][part]);
-    const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(panel.scale), _mm512_set1_ps(vector_scale[r]));
-    const __m512 before = accumulate ? _mm512_loadu_ps(result + r * block) : _mm512_setzero_ps();
-    const __m512 product = _mm512_cvtepi32_ps(_mm512_sub_epi32(total, offset));
-    _mm512_storeu_ps(result + r * block, _mm512_fmadd_ps(product, scale, before));
+    for (int part = 1; part < parts; ++part)
+      for (int r = 0; r < Rows; ++r)
+        for (int i = 0; i < Panels; ++i) sum[0][r][i] += sum[part][r][i];
+    const __mmask16 accumulate = p.accumulate ? 0xffff : 0;
+#pragma GCC unroll 6
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int i = 0; i < Panels; ++i) {
+        float *to = p.result[first_panel + i] + (first_row + r) * p.result_stride;
+        const __m512 vector_scale = _mm512_set1_ps(p.vector_scale[first_row + r]);
+        const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p.panel[first_panel + i]->scale), vector_scale);
+        const __m512 product = _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)sum[0][r][i]), scale);
+        const __m512 before = _mm512_maskz_loadu_ps(accumulate, to);
+        _mm512_storeu_ps(to, _mm512_mask_add_ps(product, accumulate, product, before));
+      }
   }
-}
+};
 
-void int8_multiply_vnni(const Int8Panel &panel, int64_t depth, const int8_t *vectors, int64_t stride,
-                        const float *vector_scale, int rows, float *result, bool accumulate) {
-  switch (rows) {
-    case 1: return multiply<1>(panel, depth, vectors, stride, vector_scale, result, accumulate);
-    case 2: return multiply<2>(panel, depth, vectors, stride, vector_scale, result, accumulate);
-    case 3: return multiply<3>(panel, depth, vectors, stride, vector_scale, result, accumulate);
-    case 4: return multiply<4>(panel, depth, vectors, stride, vector_scale, result, accumulate);
-  }
-}
+}  // namespace
+
+extern const Int8Kernels int8_vnni;
+const Int8Kernels int8_vnni = {int8_multiply<Tile>, int8_round};
 
 }  // namespace unrolled

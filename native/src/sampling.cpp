@@ -5,9 +5,12 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <new>
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 #endif
+
+#include "kernels.h"
 
 namespace unrolled {
 namespace {
@@ -24,22 +27,65 @@ class KeepDenormals {
 #endif
 };
 
+// Keeps the logits from `least` up.
+void keep_likely(SamplingMemory &m, double least) {
+  size_t kept = 0;
+  for (size_t i = 0; i < m.logits.size(); ++i)
+    if (m.logits[i] >= least) {
+      m.logits[kept] = m.logits[i];
+      m.ids[kept++] = m.ids[i];
+    }
+  m.logits.resize(kept);
+  m.ids.resize(kept);
+}
+
 // exp(x) for x <= 0, operation by operation as generation/exponential.py has it.
-double exponential(double x) {
-  static const double coefficient[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
-                                       1.0 / 362880.0,     1.0 / 40320.0,     1.0 / 5040.0,     1.0 / 720.0,
-                                       1.0 / 120.0,        1.0 / 24.0,        1.0 / 6.0,        1.0 / 2.0,
-                                       1.0,                1.0};
-  if (!(x >= -708.0)) return 0.0;
-  const double shift = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number
-  const double whole = (x * 1.4426950408889634 + shift) - shift;
+[[gnu::always_inline]] inline double exponential(double x) {
+  const double shift = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to a whole number, in the lowest bits
+  const double shifted = x * 1.4426950408889634 + shift, whole = shifted - shift;
   const double r = (x - whole * 0.6931471803691238) - whole * 1.9082149292705877e-10;
-  double p = coefficient[0];
-  for (int i = 1; i < 14; ++i) p = p * r + coefficient[i];
-  const uint64_t bits = uint64_t(int64_t(whole) + 1023) << 52;
+  double p = 1.0 / 6227020800.0;
+  p = p * r + 1.0 / 479001600.0;
+  p = p * r + 1.0 / 39916800.0;
+  p = p * r + 1.0 / 3628800.0;
+  p = p * r + 1.0 / 362880.0;
+  p = p * r + 1.0 / 40320.0;
+  p = p * r + 1.0 / 5040.0;
+  p = p * r + 1.0 / 720.0;
+  p = p * r + 1.0 / 120.0;
+  p = p * r + 1.0 / 24.0;
+  p = p * r + 1.0 / 6.0;
+  p = p * r + 1.0 / 2.0;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  uint64_t bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits = (bits + 1023) << 52;
   double scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return p * scale;
+  return x >= -708.0 ? p * scale : 0.0;
+}
+
+[[gnu::always_inline]] inline void exponentials(const double *x, double *y, size_t count) {
+  for (size_t i = 0; i < count; ++i) y[i] = exponential(x[i]);
+}
+
+// Vectors compute each number as it would be alone, so the widest may be taken.
+#if defined(__x86_64__)
+[[gnu::target("avx512f,avx512dq")]] void exponentials_avx512(const double *x, double *y, size_t count) {
+  exponentials(x, y, count);
+}
+[[gnu::target("avx2")]] void exponentials_avx2(const double *x, double *y, size_t count) { exponentials(x, y, count); }
+#endif
+
+void weigh(SamplingMemory &m) {
+  m.weights.resize(m.logits.size());
+#if defined(__x86_64__)
+  static const char *const set = kernels().name;
+  if (std::strcmp(set, "avx512") == 0) return exponentials_avx512(m.logits.data(), m.weights.data(), m.logits.size());
+  if (std::strcmp(set, "avx2") == 0) return exponentials_avx2(m.logits.data(), m.weights.data(), m.logits.size());
+#endif
+  exponentials(m.logits.data(), m.weights.data(), m.logits.size());
 }
 
 double uniform(unrolled_stream &stream) {  // SplitMix64
@@ -70,11 +116,6 @@ void keep_largest(SamplingMemory &m, int64_t count) {
     }
   m.logits.resize(kept);
   m.ids.resize(kept);
-}
-
-void weigh(SamplingMemory &m) {
-  m.weights.resize(m.logits.size());
-  for (size_t i = 0; i < m.logits.size(); ++i) m.weights[i] = exponential(m.logits[i]);
 }
 
 double sum(const std::vector<double> &values) {
@@ -110,6 +151,11 @@ void keep_share(SamplingMemory &m, double share) {
 
 }  // namespace
 
+bool in_range(const unrolled_stream &s) {
+  return s.temperature >= 0 && s.temperature <= 100 && s.repetition_penalty >= 0.01 && s.repetition_penalty <= 100 &&
+         s.repetition_window >= 0 && s.top_k >= 0 && s.log_min_p <= 0 && s.top_p > 0 && s.top_p <= 1;
+}
+
 int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, int64_t recent_count,
                unrolled_stream &s, SamplingMemory &m) {
   const KeepDenormals keep;
@@ -138,14 +184,7 @@ int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, i
     m.ids[i] = int32_t(i);
   }
   if (s.top_k > 0 && s.top_k < vocabulary) keep_largest(m, s.top_k);
-  size_t kept = 0;
-  for (size_t i = 0; i < m.logits.size(); ++i)
-    if (m.logits[i] >= s.log_min_p) {
-      m.logits[kept] = m.logits[i];
-      m.ids[kept++] = m.ids[i];
-    }
-  m.logits.resize(kept);
-  m.ids.resize(kept);
+  if (s.log_min_p > -HUGE_VAL) keep_likely(m, s.log_min_p);
   weigh(m);
   if (s.top_p != 1.0) keep_share(m, s.top_p);
 
@@ -159,8 +198,16 @@ int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, i
 }  // namespace unrolled
 
 int32_t unrolled_choose(const float *logits, int64_t vocabulary, unrolled_stream *stream) {
-  if (logits == nullptr || stream == nullptr || vocabulary < 1 || stream->before < 0) return -1;
-  unrolled::SamplingMemory memory;
-  const int64_t count = stream->before < stream->repetition_window ? stream->before : stream->repetition_window;
-  return unrolled::choose(logits, vocabulary, stream->tokens + stream->before - count, count, *stream, memory);
+  if (stream == nullptr) return -1;
+  stream->bad_logits = 0;
+  if (logits == nullptr || vocabulary < 1 || vocabulary > INT32_MAX || stream->before < 0 ||
+      (stream->before > 0 && stream->tokens == nullptr) || !unrolled::in_range(*stream))
+    return -1;
+  try {
+    unrolled::SamplingMemory memory;
+    const int64_t count = stream->before < stream->repetition_window ? stream->before : stream->repetition_window;
+    return unrolled::choose(logits, vocabulary, stream->tokens + stream->before - count, count, *stream, memory);
+  } catch (const std::bad_alloc &) {
+    return -1;
+  }
 }

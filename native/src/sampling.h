@@ -15,6 +15,9 @@ struct SamplingMemory {
   std::vector<double> best;
 };
 
+// The settings of `stream` are those that generation/sampling.py allows.
+bool in_range(const unrolled_stream &stream);
+
 // The next token of `stream`, whose last tokens are `recent`; -1 if `stream.bad_logits` logits are not finite.
 int32_t choose(const float *logits, int64_t vocabulary, const int32_t *recent, int64_t recent_count,
                unrolled_stream &stream, SamplingMemory &memory);

@@ -1,7 +1,9 @@
 """Safetensors files as raw bytes with a type: what numpy and torch both read, bfloat16 included, and without torch."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,19 +85,15 @@ def read_tensors(path: Path, what: str, example: str) -> tuple[dict[str, str], d
 
     Raises UnrolledError if it is missing, cannot be read or is no whole safetensors file.
     """
-    from safetensors import SafetensorError, deserialize, safe_open
+    from safetensors import SafetensorError, safe_open
 
     try:
         if not path.is_file():
             state = "is a folder" if path.is_dir() else "does not exist"
             raise UnrolledError(f"{path} {state}; name a {what} file, {example}.")
-        with safe_open(path, framework="np") as file:
+        with safe_open(path, framework="np") as file:  # which checks the header and the length
             metadata: Mapping[str, str] = file.metadata() or {}
-        parts = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-        return dict(metadata), {
-            name: RawTensor(_TYPES.get(part["dtype"], part["dtype"]), tuple(part["shape"]), part["data"])
-            for name, part in parts
-        }
+        return dict(metadata), _tensors(_content(path))
     except OSError as error:
         raise UnrolledError(f"cannot read {path}: {error.strerror or error}.") from error
     except (SafetensorError, ValueError, RuntimeError) as error:
@@ -104,3 +102,24 @@ def read_tensors(path: Path, what: str, example: str) -> tuple[dict[str, str], d
         raise UnrolledError(
             f"{path} is no {what} file, or it is damaged or cut short ({error}); use a good copy."
         ) from error
+
+
+def _content(path: Path) -> memoryview:
+    """The bytes of a file, in memory that goes back to the system as soon as nobody looks at it any more."""
+    with path.open("rb") as file:
+        memory = mmap(-1, path.stat().st_size)
+        file.readinto(memory)
+        return memoryview(memory)
+
+
+def _tensors(content: memoryview) -> dict[str, RawTensor]:
+    """The tensors of a safetensors file: a length, that much JSON, and then the bytes of all tensors."""
+    first = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8:first]))
+    tensors = {}
+    for name, part in header.items():
+        if name != "__metadata__":
+            begin, end = part["data_offsets"]
+            data = content[first + begin : first + end]
+            tensors[name] = RawTensor(_TYPES.get(part["dtype"], part["dtype"]), tuple(part["shape"]), data)
+    return tensors

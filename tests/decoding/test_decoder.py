@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,17 @@ def test_many_streams_that_come_and_go_write_what_each_writes_alone(model):
         assert states[number].counter == state.counter
 
 
+def test_a_stream_that_is_dropped_midway_is_gone_and_the_others_go_on(model):
+    kept = model.stream(model.start(PROMPT, SAMPLING), tokens=30)
+    dropped = model.stream(model.start("a", SAMPLING), tokens=1000)
+    begun = model.advance([kept, dropped], 10)[0]
+    state = weakref.ref(dropped.state)
+    del dropped
+    assert state() is None
+    rest = "".join(model.advance([kept], 10)[0] for _ in range(2))
+    assert begun + rest == text(model, model.start(PROMPT, SAMPLING), tokens=30)
+
+
 def test_a_state_of_another_model_is_refused(model, tmp_path):
     other = Decoder.of(made(cells.CELLS["gru"], 24))
     state = other.start(PROMPT)
@@ -176,6 +188,19 @@ def test_a_damaged_state_file_is_refused_in_plain_words(tmp_path, change, messag
     assert str(error.value).startswith(f"{path} {message}")
 
 
+def test_a_state_of_numbers_that_are_not_finite_is_refused_or_told(model, tmp_path):
+    state = model.start(PROMPT, SAMPLING)
+    for bad in (np.inf, np.nan):
+        state.vector[5] = bad
+        state.save(tmp_path / "state")
+        with pytest.raises(
+            UnrolledError, match=r"is damaged: it holds numbers that are not finite\. Read the text again"
+        ):
+            State.load(tmp_path / "state")
+    with pytest.raises(UnrolledError, match=r"logits are not finite numbers, so no token can be"):
+        text(model, state, characters=50)
+
+
 def test_a_model_file_is_no_state_and_a_missing_one_says_how_to_make_it(tmp_path):
     save(tmp_path / "model", made(cells.CELLS["gru"], 8))
     with pytest.raises(UnrolledError, match=r"is a safetensors file, but not a state; make one with: unrolled gen"):
@@ -203,9 +228,15 @@ def test_weights_that_are_not_numbers_are_told(model, text_model):
     assert model.advance([good], 4) != [""] or good.finished
 
 
-def test_a_prompt_that_is_no_unicode_is_refused(model):
+def test_a_text_that_is_no_unicode_is_refused_before_any_of_it_is_read(model):
     with pytest.raises(UnrolledError, match="surrogate"):
         model.start("\ud800")
+    state = model.start("a")
+    before = state.fork()
+    with pytest.raises(UnrolledError, match=r"^Character 20000 of the text is '\\ud800', half of a surrogate pair"):
+        model.read(state, "a" * 20_000 + "\ud800")
+    assert np.array_equal(state.vector, before.vector)
+    assert state.recent.tolist() == before.recent.tolist()
 
 
 def test_a_known_prompt_starts_at_once_with_the_same_state(model, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from decoding_models import KINDS, made, parts_of
 
 from unrolled.cells import CELLS
-from unrolled.engine.native.decoder import Job
+from unrolled.engine.native.decoder import Job, NativeDecoder
 from unrolled.equations import cell, tanh
 from unrolled.generation import Sampling
 from unrolled.generation.writing import settings_of
@@ -61,6 +61,24 @@ def test_in_one_call_or_many_alone_or_together_every_bit_is_the_same(kind, vocab
             last = decoder.read([alone], ids[row : row + 1, step : step + 1])
         assert np.array_equal(alone, together[row])
         assert np.array_equal(last[0], logits[row])
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("program", [*CELLS.values(), delay], ids=lambda program: program.name)
+def test_a_long_text_read_at_once_gives_the_bits_of_one_read_token_by_token(program, int8, monkeypatch):
+    monkeypatch.setattr("unrolled.engine.native.decoder._WORTH_A_THREAD", 1)
+    decoder = NativeDecoder(parts_of(made(program, 37, layers=3)), int8=int8)
+    ids = tokens(decoder.vocabulary_size, steps=71)
+    one_by_one = fresh(decoder)
+    expected = np.stack([decoder.read(one_by_one, ids[:, s : s + 1]) for s in range(71)], axis=1)
+    for decoder.threads in (1, 2, 3):
+        for row in range(ROWS):
+            (state,) = fresh(decoder, 1)
+            assert np.array_equal(decoder.read([state], ids[row : row + 1], every=True)[0], expected[row])
+            assert np.array_equal(state, one_by_one[row])
+            (state,) = fresh(decoder, 1)
+            assert np.array_equal(decoder.read([state], ids[row : row + 1])[0], expected[row, -1])
+            assert np.array_equal(state, one_by_one[row])
 
 
 @pytest.mark.parametrize("program", [CELLS["lstm"], CELLS["gru"]], ids=lambda program: program.name)

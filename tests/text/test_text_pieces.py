@@ -39,7 +39,7 @@ def test_words_cut_at_spaces_are_the_words_of_the_whole(text: str, size: int) ->
     text = "".join(f"{word[:8]} " for word in text.split(" "))
     text = " ".join(part[i : i + 8] for part in text.split(" ") for i in range(0, len(part) or 1, 8))
     tokenizer = bpe_tokenizer("aa bb 'st ab ... 中中", 270)
-    pieces = pieces_of(text, size)
+    pieces = list(pieces_of(text, size))
     assert "".join(pieces) == text
     ids = [token for piece in pieces for token in tokenizer.encode(piece).tolist()]
     assert ids == tokenizer.encode(text).tolist()

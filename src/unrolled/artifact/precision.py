@@ -20,12 +20,10 @@ def quantize_file(path: str | Path, output: str | Path) -> StoredModel:
     model = read(path)
     if model.precision == "int8":
         raise UnrolledError(f"{path} is of precision int8 already; nothing is left to quantize.")
-    infinite = [name for name, weight in model.weights.items() if not np.isfinite(weight).all()]
-    if infinite:
-        raise UnrolledError(
-            f"{path} cannot be quantized: {', '.join(infinite)} holds numbers that are not finite. "
-            "Its training went astray: train again with a lower learning rate, or use an earlier checkpoint."
-        )
+    try:
+        model.check_quantizable()
+    except UnrolledError as error:
+        raise UnrolledError(f"{path}: {error}") from None
     metadata, _ = read_tensors(Path(path), "model", "")
     tensors: dict[str, np.ndarray] = {}
     for name, weight in model.weights.items():

@@ -48,12 +48,22 @@ class StoredModel:
         return _stored(text_model.model.to_json(), text_model.tokenizer, text_model.notes, raw, "float32")
 
     def quantized(self) -> "StoredModel":
-        """The same in precision "int8": its weights are rounded."""
+        """The same in precision "int8": its weights are rounded. Errors as of `check_quantizable`."""
         if self.precision == "int8":
             return self
+        self.check_quantizable()
         weights = {n: dequantized(w) if is_matrix(n, w.ndim) else w for n, w in self.weights.items()}
         raw = {name: RawTensor.of(weight) for name, weight in weights.items()}
         return _stored(self.description, self.tokenizer, self.notes, raw, "int8")
+
+    def check_quantizable(self) -> None:
+        """Raises UnrolledError if some weights are not finite numbers."""
+        infinite = [name for name, weight in self.weights.items() if not np.isfinite(weight).all()]
+        if infinite:
+            raise UnrolledError(
+                f"the model cannot be quantized: {', '.join(infinite)} holds numbers that are not finite. "
+                "Its training went astray: train again with a lower learning rate, or use an earlier checkpoint."
+            )
 
 
 def read(path: str | Path) -> StoredModel:

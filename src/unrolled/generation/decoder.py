@@ -82,7 +82,7 @@ class Decoder:
         """
         state = self.fresh()
         state.resample(sampling)
-        self.read_tokens(state, self.tokens_of(prompt))
+        self._read_text(state, prompt or START)
         return state
 
     def read(self, state: State, text: str) -> None:
@@ -91,7 +91,7 @@ class Decoder:
         Raises UnrolledError if the state is another model's or the text is not valid Unicode.
         """
         self.check(state)
-        self.read_tokens(state, self.tokenizer.encode(text).astype(np.int32))
+        self._read_text(state, text)
 
     def fresh(self) -> State:
         """The state before any token; it must read some before it can generate."""
@@ -110,6 +110,10 @@ class Decoder:
             part = tokens[first : first + _PROMPT_CHUNK]
             state.logits[:] = self.engine.read([state.vector], part[None])[0]
             state.read(part)
+
+    def _read_text(self, state: State, text: str) -> None:
+        for ids in self.tokenizer.encode_parts(text):
+            self.read_tokens(state, ids.astype(np.int32))
 
     def generate(
         self,

@@ -83,9 +83,12 @@ class State:
         try:
             if not is_intact(metadata, tensors):
                 raise UnrolledError("its checksum is not that of its content.")
+            vector = tensors["vector"].float32().copy()
+            if not np.isfinite(vector).all():
+                raise UnrolledError("it holds numbers that are not finite.")
             return State(
                 model=metadata["model"],
-                vector=tensors["vector"].float32().copy(),
+                vector=vector,
                 logits=tensors["logits"].float32().copy(),
                 recent=tensors["recent"].numpy().astype(np.int32),
                 sampling=Sampling(**json.loads(metadata["sampling"])),

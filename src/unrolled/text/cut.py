@@ -1,5 +1,7 @@
 """Where a long text may be cut so that its pieces tokenize like the whole."""
 
+from collections.abc import Iterator
+
 
 def cut(text: str) -> int:
     r"""The position of the last safe cut in `text`, in characters.
@@ -16,13 +18,11 @@ def cut(text: str) -> int:
     return border or len(text) - text.endswith("\r")
 
 
-def pieces_of(text: str, size: int) -> list[str]:
+def pieces_of(text: str, size: int) -> Iterator[str]:
     """`text` cut into pieces of about `size` characters at safe places; joined, they are `text` again."""
-    pieces = []
     start = 0
     while len(text) - start > size:
         length = cut(text[start : start + size]) or size
-        pieces.append(text[start : start + length])
+        yield text[start : start + length]
         start += length
-    pieces.append(text[start:])
-    return pieces
+    yield text[start:]

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -188,10 +189,8 @@ def _address(array: Floats, size: int) -> int:
 
 
 def _aligned(floats: int) -> Floats:
-    """Memory that begins on a cache line."""
-    memory = np.zeros(floats + library.BLOCK, np.float32)
-    first = -memory.ctypes.data % 64 // 4
-    return memory[first : first + floats]
+    """Zeros on pages of their own; among what loading leaves on the heap, they would keep that in memory."""
+    return np.frombuffer(mmap(-1, max(1, 4 * floats)), np.float32, floats)
 
 
 def _rows(values: NDArray[Any]) -> Floats:

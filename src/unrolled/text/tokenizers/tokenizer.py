@@ -1,6 +1,7 @@
 """Text to token ids and back without losing a byte, around a Hugging Face `tokenizers` object."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import tokenizers as huggingface
@@ -11,8 +12,8 @@ from unrolled.text.cut import pieces_of
 from unrolled.text.tokenizers.character_table import character_table
 from unrolled.text.tokenizers.token_bytes import bytes_of_tokens
 
-# Pieces this long (in characters) are encoded side by side on all cores.
-_PIECE = 16_384
+# Pieces this long (in characters), so many at a time, are encoded side by side on all cores.
+_PIECE, _BATCH = 16_384, 16
 
 
 class Tokenizer:
@@ -59,17 +60,20 @@ class Tokenizer:
 
         Errors: `UnrolledError` if `text` holds half of a surrogate pair, which is no Unicode text.
         """
-        try:
-            if self._table is not None:
-                return self._table.encode(text)
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UnrolledError(
-                f"Character {error.start} of the text is {text[error.start]!r}, half of a surrogate pair, "
-                "which is not valid Unicode. Remove it, or read the text as UTF-8 again."
-            ) from None
-        pieces = self._tokenizer.encode_batch_fast(pieces_of(text, _PIECE), add_special_tokens=False)
-        return np.concatenate([np.array(piece.ids, np.int64) for piece in pieces])
+        return np.concatenate(list(self.encode_parts(text)))
+
+    def encode_parts(self, text: str) -> Iterator[NDArray[np.int64]]:
+        """The same, a part after the other, in memory that does not grow with the text. Errors as there, at once."""
+        _check_unicode(text)
+        pieces = pieces_of(text, _PIECE)
+        if self._table is not None:
+            return map(self._table.encode, pieces)
+        return self._encode_batches(pieces)
+
+    def _encode_batches(self, pieces: Iterator[str]) -> Iterator[NDArray[np.int64]]:
+        while batch := list(islice(pieces, _BATCH)):
+            for piece in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                yield np.array(piece.ids, np.int64)
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD, as in `bytes.decode(errors="replace")`.
@@ -89,3 +93,16 @@ class Tokenizer:
                 "The ids come from another tokenizer; use the one they were made with."
             )
         return self._bytes[token]
+
+
+def _check_unicode(text: str) -> None:
+    first = 0
+    try:
+        for first in range(0, len(text), _PIECE):
+            text[first : first + _PIECE].encode()
+    except UnicodeEncodeError as error:
+        place = first + error.start
+        raise UnrolledError(
+            f"Character {place} of the text is {text[place]!r}, half of a surrogate pair, "
+            "which is not valid Unicode. Remove it, or read the text as UTF-8 again."
+        ) from None
