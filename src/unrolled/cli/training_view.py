@@ -147,7 +147,8 @@ def plan_lines(event: Planned, resumed: bool) -> list[str]:
     return [
         *skipped,
         f"text       {corpus.train.bytes:,} bytes to train on, {corpus.validation.bytes:,} to judge by; "
-        f"{plan.vocabulary:,} tokens in the vocabulary",
+        f"{plan.vocabulary:,} tokens in the vocabulary"
+        + (f", --tokenizer {corpus.tokenizer_name}" if corpus.tokenizer_name else ""),
         f"model      {plan.program.name}, --layers {plan.layers} --hidden {plan.hidden} --embedding {plan.embedding} "
         f"--dropout {plan.dropout:g}: {event.parameters:,} parameters",
         f"training   --steps {plan.steps} --batch {plan.batch} --window {plan.window} --lr {plan.learning_rate:.2g} "

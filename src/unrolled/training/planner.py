@@ -20,10 +20,23 @@ _TIMED_FIRST = 3
 _TOKENS_PER_PARAMETER = 3.0
 # The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
 _RATE, _HIGHEST_RATE = 1.8, 0.015
+_BATCH, _WINDOW = 32, 64
+# Of a model that suits a few minutes, on two cores; only for the choice of the tokenizer.
+_TOKENS_A_SECOND = 60_000
 _TIMING_SECONDS = 0.5
 _JUDGEMENTS = 12
 _LARGEST_HELD_OUT = 20_000
 _SAVE_SECONDS = 15.0
+
+
+def tokens_to_read(settings: Settings) -> float:
+    """About how many tokens a training by `settings` reads, before anything is measured; infinite if steps are given.
+
+    Then, as for the sizes, the choice is what suits the text alone.
+    """
+    if settings.steps is not None:
+        return math.inf
+    return 60 * (settings.minutes or DEFAULT_MINUTES) * _TOKENS_A_SECOND
 
 
 def make_plan(
@@ -113,8 +126,8 @@ def _work(plan: Plan) -> int:
 def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layers: int, processes: int) -> Plan:
     held_out = max(2, min(len(corpus.train.ids) // 20, _LARGEST_HELD_OUT))
     tokens = len(corpus.train.ids) - held_out
-    window = settings.window or max(1, min(64, (tokens - 1) // 4))
-    batch = settings.batch or min(32, largest_batch(tokens, window))
+    window = settings.window or max(1, min(_WINDOW, (tokens - 1) // 4))
+    batch = settings.batch or min(_BATCH, largest_batch(tokens, window))
     if settings.batch is None:
         batch = max(1, batch // processes) * processes
     return Plan(

@@ -14,7 +14,7 @@ from unrolled.text import Corpus, Sources, Tokenizer, prepare
 from unrolled.training.events import Event
 from unrolled.training.loop import run_loop
 from unrolled.training.plan import Plan, Settings
-from unrolled.training.planner import make_plan, seconds_per_step
+from unrolled.training.planner import make_plan, seconds_per_step, tokens_to_read
 from unrolled.training.processes import Processes
 from unrolled.training.snapshot import Snapshot
 from unrolled.training.trainer import Run
@@ -77,7 +77,7 @@ def train(
                     else "there is no text to train on; name files, folders or - for standard input."
                 )
             if processes.first:
-                _prepare_or_leave_nothing(sources, folder, tokenizer, validation)
+                _prepare_or_leave_nothing(sources, folder, tokenizer, validation, tokens_to_read(settings))
             processes.shared(None)
             corpus = Corpus.open(folder / "corpus")
             plan = None
@@ -95,11 +95,11 @@ def train(
 
 
 def _prepare_or_leave_nothing(
-    sources: Sources, folder: Path, tokenizer: str | Tokenizer, validation: float | Sources
+    sources: Sources, folder: Path, tokenizer: str | Tokenizer, validation: float | Sources, to_read: float
 ) -> None:
     existed = folder.exists()
     try:
-        prepare(sources, folder / "corpus", tokenizer=tokenizer, validation=validation)
+        prepare(sources, folder / "corpus", tokenizer=tokenizer, validation=validation, to_read=to_read)
     except UnrolledError:
         if not existed:
             shutil.rmtree(folder, ignore_errors=True)
