@@ -23,6 +23,7 @@ from unrolled.training import (
     train,
 )
 from unrolled.training.evaluation import nats
+from unrolled.training.expectation import expected_bits_per_byte
 from unrolled.training.loop import run_loop
 from unrolled.training.planner import make_plan
 from unrolled.training.processes import Processes
@@ -52,6 +53,15 @@ def test_a_run_plans_progresses_validates_and_finishes_with_the_best_model(text_
     progress = [event for event in events if isinstance(event, Progress)]
     assert progress[-1].nats_per_token < progress[0].nats_per_token
     assert progress[-1].step == 30 and progress[-1].seconds_left == 0
+
+
+def test_more_steps_and_a_simpler_text_are_expected_to_give_less_bits(text_file: Path, tmp_path: Path) -> None:
+    run = make_run(text_file, tmp_path)
+    longer = replace(run.plan, turns=((0, 0.0), (3000, 1.0)))
+    assert 0 < expected_bits_per_byte(longer, run.corpus) < expected_bits_per_byte(run.plan, run.corpus) <= 8
+    (tmp_path / "simple.txt").write_text("over and over again\n" * 1000)
+    simple = prepare(tmp_path / "simple.txt", tmp_path / "simple")
+    assert expected_bits_per_byte(longer, simple) < 0.5 * expected_bits_per_byte(longer, run.corpus)
 
 
 def test_the_final_figure_is_that_of_the_model_file_on_the_validation_text(text_file: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ class Planned:
     corpus: Corpus
     parameters: int
     step: int
+    expected_bits_per_byte: float
+    """A guess, see `expectation.py`."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from unrolled.errors import UnrolledError
 from unrolled.text import scored
 from unrolled.training.evaluation import nats
 from unrolled.training.events import Event, Finished, Planned, Progress, Recovered, Stopped, Validated
+from unrolled.training.expectation import expected_bits_per_byte
 from unrolled.training.meter import Meter
 from unrolled.training.trainer import Run
 
@@ -24,7 +25,7 @@ def run_loop(run: Run, should_stop: Callable[[], bool]) -> Iterator[Event]:
     """Train to the end of the plan or until `should_stop()`; see `events.py` for what is yielded."""
     processes = run.processes
     parameters = sum(p.numel() for p in run.model.parameters())
-    yield Planned(run.plan, run.corpus, parameters, run.step)
+    yield Planned(run.plan, run.corpus, parameters, run.step, expected_bits_per_byte(run.plan, run.corpus))
     safe = run.snapshot()
     if processes.first:
         safe.save(run.checkpoint)
