@@ -32,8 +32,8 @@ def test_more_minutes_never_give_a_smaller_model_or_less_training(corpus: Corpus
     plans = [planned(corpus, minutes=minutes) for minutes in (0.05, 0.5, 5, 500)]
     sizes = [plan.hidden * plan.layers for plan in plans]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
-    dropouts = [plan.dropout for plan in plans]
-    assert dropouts == sorted(dropouts)
+    for noises in ([plan.dropout for plan in plans], [plan.weight_decay for plan in plans]):
+        assert noises == sorted(noises) and noises[0] < noises[-1]
 
 
 def test_minutes_become_steps_that_fit_the_budget(corpus: Corpus) -> None:
@@ -76,13 +76,6 @@ def test_the_rate_warms_up_to_its_peak_and_decays_to_a_hundredth(corpus: Corpus)
     assert plan.rate(1000) == pytest.approx(0.01)
     rates = [plan.rate(step) for step in range(10, 1001)]
     assert rates == sorted(rates, reverse=True)
-
-
-def test_dropout_grows_with_the_run(corpus: Corpus) -> None:
-    plan = planned(corpus, steps=1000, dropout=0.4)
-    noises = [plan.noise(step) for step in range(1000)]
-    assert noises == sorted(noises) and noises[0] == 0 and noises[-1] == 0.4
-    assert plan.noise(350) == pytest.approx(0.2)
 
 
 def test_a_turn_keeps_what_was_and_ends_the_run_elsewhere(corpus: Corpus) -> None:

@@ -14,16 +14,13 @@ from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.models import LanguageModel
 
-# The share of a run in which dropout grows to its full size.
-DROPOUT_RISE = 0.7
-
 
 @dataclass(frozen=True)
 class Plan:
     """Sizes, schedule and seed of a run; `cell` is the cell's Program as JSON.
 
-    A step trains on `batch` rows of `window` tokens. Rate and dropout follow the share of the run that is done, which
-    grows evenly with the steps between `turns` from 0 to 1. The last `held_out` tokens of the training text are not
+    A step trains on `batch` rows of `window` tokens. The rate follows the share of the run that is done, which grows
+    evenly with the steps between `turns` from 0 to 1. The last `held_out` tokens of the training text are not
     trained on: they choose the best model.
     """
 
@@ -81,10 +78,6 @@ class Plan:
             return self.learning_rate * min(1.0, self.share(step + 1) / self.warmup)
         decay = (share - self.warmup) / (1 - self.warmup)
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * decay)))
-
-    def noise(self, step: int) -> float:
-        """The dropout of step number `step`: the first passes over a text need less of it than the last."""
-        return self.dropout * min(1.0, self.share(step) / DROPOUT_RISE)
 
     def horizon(self, step: int) -> float:
         """Over how many steps the weights are averaged at step number `step`."""

@@ -20,6 +20,9 @@ _TIMED_FIRST = 3
 _TOKENS_PER_PARAMETER = 3.0
 # The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
 _RATE, _HIGHEST_RATE = 1.8, 0.015
+# From this many passes over the text on there is dropout, 0.1 more with each doubling; weights decay from the first on.
+_PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
+_DECAY_OF_A_PASS, _LARGEST_DECAY = 0.075, 0.3
 _BATCH, _WINDOW = 32, 64
 # Of a model that suits a few minutes, on two cores; only for the choice of the tokenizer.
 _TOKENS_A_SECOND = 60_000
@@ -143,7 +146,7 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
         seconds=None,
         learning_rate=settings.learning_rate or min(_HIGHEST_RATE, _RATE / hidden),
         warmup=0.05,
-        weight_decay=0.01,
+        weight_decay=0.0,
         clip=1.0,
         average=0.02,
         held_out=held_out,
@@ -155,12 +158,13 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
 
 def _scheduled(corpus: Corpus, settings: Settings, plan: Plan, steps: int, seconds: float) -> Plan:
     epochs = steps * plan.batch * plan.window / (len(corpus.train.ids) - plan.held_out)
-    # More passes over the same text need more noise: none up to 2 passes, 0.1 more with each doubling.
-    dropout = min(0.5, max(0.0, 0.1 * math.log2(max(epochs, 1e-9) / 2)))
+    # The more often a text is read, the more a model learns it by heart, and the more must be done against it.
+    dropout = min(_LARGEST_DROPOUT, max(0.0, 0.1 * math.log2(max(epochs, 1e-9) / _PASSES_WITHOUT_DROPOUT)))
     return replace(
         plan,
         turns=((0, 0.0), (steps, 1.0)),
         dropout=round(dropout, 2) if settings.dropout is None else settings.dropout,
+        weight_decay=min(_LARGEST_DECAY, _DECAY_OF_A_PASS * epochs),
         judge_every=max(1, math.ceil(steps / _JUDGEMENTS)),
         save_every=max(1, int(_SAVE_SECONDS / seconds)),
     )

@@ -109,7 +109,6 @@ class Run:
         inputs, targets = (torch.from_numpy(a).to(self.processes.device) for a in (batch.inputs, batch.targets))
         # Seeding each step makes dropout a function of the step, so no generator's state has to be saved.
         torch.manual_seed((self.plan.seed * 1_000_003 + self.step) * 4099 + self.processes.rank)
-        self.model.dropout.p = self.plan.noise(self.step)
         loss, state = self.objective(inputs, targets, None if batch.fresh else self.state)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
