@@ -20,15 +20,16 @@ _TIMED_FIRST = 3
 _TOKENS_PER_PARAMETER = 3.0
 # The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
 _RATE, _HIGHEST_RATE = 1.8, 0.015
-# From this many passes over the text on there is dropout, 0.1 more with each doubling; weights decay from the first on.
+# From this many passes over the text on there is dropout, 0.1 more with each doubling.
 _PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
-_DECAY_OF_A_PASS, _LARGEST_DECAY = 0.075, 0.3
+# Ten times the usual: of a text that is read several times less is learned by heart.
+_WEIGHT_DECAY = 0.12
 _BATCH, _WINDOW = 32, 64
 # Of a model that suits a few minutes, on two cores; only for the choice of the tokenizer.
 _TOKENS_A_SECOND = 60_000
 _TIMING_SECONDS = 0.5
 _JUDGEMENTS = 12
-_LARGEST_HELD_OUT = 20_000
+_LARGEST_HELD_OUT = 10_000
 _SAVE_SECONDS = 15.0
 
 
@@ -146,7 +147,7 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
         seconds=None,
         learning_rate=settings.learning_rate or min(_HIGHEST_RATE, _RATE / hidden),
         warmup=0.05,
-        weight_decay=0.0,
+        weight_decay=_WEIGHT_DECAY,
         clip=1.0,
         average=0.02,
         held_out=held_out,
@@ -164,7 +165,6 @@ def _scheduled(corpus: Corpus, settings: Settings, plan: Plan, steps: int, secon
         plan,
         turns=((0, 0.0), (steps, 1.0)),
         dropout=round(dropout, 2) if settings.dropout is None else settings.dropout,
-        weight_decay=min(_LARGEST_DECAY, _DECAY_OF_A_PASS * epochs),
         judge_every=max(1, math.ceil(steps / _JUDGEMENTS)),
         save_every=max(1, int(_SAVE_SECONDS / seconds)),
     )
