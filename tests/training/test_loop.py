@@ -118,7 +118,7 @@ def test_the_model_is_chosen_by_text_that_is_neither_trained_on_nor_the_validati
     whole = run.corpus.train.ids
     assert 0 < len(run.held_out) == run.plan.held_out < len(whole) / 10
     assert len(run.streams.ids) + len(run.held_out) == len(whole)
-    assert list(run.held_out) == list(whole[-run.plan.held_out :])
+    assert list(run.held_out) == list(whole[: run.plan.held_out])
 
 
 @pytest.mark.parametrize("seconds_a_step", [0.4, 1.0, 2.0])

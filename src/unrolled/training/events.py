@@ -36,7 +36,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Validated:
-    """The held-out end of the training text was read; if the averaged weights are the `best` so far, they are kept."""
+    """The held-out part of the training text was read; if the averaged weights are the `best` so far, they are kept."""
 
     step: int
     nats_per_token: float

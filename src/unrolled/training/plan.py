@@ -20,7 +20,7 @@ class Plan:
     """Sizes, schedule and seed of a run; `cell` is the cell's Program as JSON.
 
     A step trains on `batch` rows of `window` tokens. The rate follows the share of the run that is done, which grows
-    evenly with the steps between `turns` from 0 to 1. The last `held_out` tokens of the training text are not
+    evenly with the steps between `turns` from 0 to 1. The first `held_out` tokens of the training text are not
     trained on: they choose the best model.
     """
 

@@ -67,8 +67,9 @@ class Run:
         if processes.world > 1:
             self.objective = nn.parallel.DistributedDataParallel(objective)
         self.average = Average(self.model)
-        ids = self.corpus.train.ids[: len(self.corpus.train.ids) - plan.held_out]
-        self.held_out = self.corpus.train.ids[len(ids) :]
+        # From the beginning: what the end of a text says is what the validation text after it goes on with.
+        ids = self.corpus.train.ids[plan.held_out :]
+        self.held_out = self.corpus.train.ids[: plan.held_out]
         self.streams = Streams(ids, plan.batch, plan.window, plan.seed, processes.rank, processes.world)
 
     @property
