@@ -115,11 +115,22 @@ def test_long_texts_encode_as_in_one_piece() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "text_bytes", "resolved"),
-    [("auto", 20_000_000, "characters"), ("auto", 20_000_001, "bpe"), ("bpe:300", 10**12, "bpe:300")],
+    ("kind", "sizes", "resolved"),
+    [
+        ("auto", (20_000_000, 20_000_000), "characters"),
+        ("auto", (20_000_001, 20_000_001), "bpe:2290"),
+        ("auto", (10**12, 10**12), "bpe:8000"),
+        ("auto", (1_000_000, 1_000_000, 16_000_000), "characters"),
+        ("auto", (1_000_000, 1_000_000, 15_999_999), "bpe:512"),
+        ("auto", (3_000_000, 1_000_000, 1), "characters"),
+        ("auto", (20_000, 20_000, 1), "bpe:384"),
+        ("bpe:300", (10**12, 10**12, 1), "bpe:300"),
+    ],
 )
-def test_auto_chooses_by_the_size_of_the_text(kind: str, text_bytes: int, resolved: str) -> None:
-    assert resolve_kind(kind, text_bytes) == resolved
+def test_auto_chooses_by_the_text_and_how_much_of_it_will_be_read(
+    kind: str, sizes: tuple[int, int, float], resolved: str
+) -> None:
+    assert resolve_kind(kind, *sizes) == resolved
 
 
 def test_bpe_learns_a_very_large_text_from_evenly_spaced_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

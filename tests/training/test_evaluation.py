@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unrolled import UnrolledError, evaluate, load
-from unrolled.training import evaluate_files
+from unrolled.training import dynamic_nats, evaluate_files
 
 
 def nats_one_by_one(path: Path, text: str) -> tuple[float, int]:
@@ -45,6 +45,23 @@ def test_evaluation_leaves_the_training_mode(model_file: Path) -> None:
     loaded.model.train()
     evaluate(loaded, "some text")
     assert loaded.model.training
+
+
+def test_dynamic_evaluation_learns_a_text_that_repeats_and_leaves_the_model_as_it_was(model_file: Path) -> None:
+    loaded = load(model_file)
+    before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
+    text = "zq xj vw! " * 300
+    static = evaluate(loaded, text)
+    dynamic = evaluate(loaded, text, judge=dynamic_nats)
+    assert dynamic.tokens == static.tokens
+    assert dynamic.nats_per_token < 0.97 * static.nats_per_token
+    assert all(torch.equal(weight, before[name]) for name, weight in loaded.model.state_dict().items())
+
+
+def test_dynamic_evaluation_judges_before_it_learns(model_file: Path) -> None:
+    loaded, text = load(model_file), "The network reads"  # less than the first window
+    static, dynamic = evaluate(loaded, text), evaluate(loaded, text, judge=dynamic_nats)
+    assert dynamic.nats_per_token == pytest.approx(static.nats_per_token, rel=1e-6)
 
 
 @pytest.mark.parametrize("text", ["", "a"])

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,9 +22,12 @@ from unrolled.training import (
     evaluate_files,
     train,
 )
-from unrolled.training.loop import Run, run_loop
+from unrolled.training.evaluation import nats
+from unrolled.training.expectation import expected_bits_per_byte
+from unrolled.training.loop import run_loop
 from unrolled.training.planner import make_plan
 from unrolled.training.processes import Processes
+from unrolled.training.trainer import Run
 
 SMALL = Settings(steps=30, hidden=16, layers=1, batch=4, window=16)
 
@@ -49,6 +53,15 @@ def test_a_run_plans_progresses_validates_and_finishes_with_the_best_model(text_
     progress = [event for event in events if isinstance(event, Progress)]
     assert progress[-1].nats_per_token < progress[0].nats_per_token
     assert progress[-1].step == 30 and progress[-1].seconds_left == 0
+
+
+def test_more_steps_and_a_simpler_text_are_expected_to_give_less_bits(text_file: Path, tmp_path: Path) -> None:
+    run = make_run(text_file, tmp_path)
+    longer = replace(run.plan, turns=((0, 0.0), (3000, 1.0)))
+    assert 0 < expected_bits_per_byte(longer, run.corpus) < expected_bits_per_byte(run.plan, run.corpus) <= 8
+    (tmp_path / "simple.txt").write_text("over and over again\n" * 1000)
+    simple = prepare(tmp_path / "simple.txt", tmp_path / "simple")
+    assert expected_bits_per_byte(longer, simple) < 0.5 * expected_bits_per_byte(longer, run.corpus)
 
 
 def test_the_final_figure_is_that_of_the_model_file_on_the_validation_text(text_file: Path, tmp_path: Path) -> None:
@@ -81,6 +94,54 @@ def test_a_run_that_never_gets_finite_ends_with_advice(text_file: Path, tmp_path
     run = make_run(text_file, tmp_path, replace(SMALL, learning_rate=1e36))
     with pytest.raises(UnrolledError, match=r"the loss is not finite at step \d+.*Lower --lr"):
         list(run_loop(run, never))
+
+
+def test_what_is_judged_and_kept_is_the_average_of_the_weights(text_file: Path, tmp_path: Path) -> None:
+    run = make_run(text_file, tmp_path)
+    run.plan = replace(run.plan, average=0.5)
+    kept = 0
+    for event in run_loop(run, never):
+        if isinstance(event, Validated) and event.best:
+            model = load(run.output).model
+            assert all(torch.equal(model.state_dict()[name], mean) for name, mean in run.average.tensors().items())
+            assert not torch.equal(model.readout.weight, run.model.readout.weight)
+            total = event.nats_per_token * (len(run.held_out) - 1)
+            assert nats(model, run.held_out) == pytest.approx(total, rel=1e-6)  # float32 products, as above
+            kept += 1
+    assert kept
+
+
+def test_the_model_is_chosen_by_text_that_is_neither_trained_on_nor_the_validation_text(
+    text_file: Path, tmp_path: Path
+) -> None:
+    run = make_run(text_file, tmp_path)
+    whole = run.corpus.train.ids
+    assert 0 < len(run.held_out) == run.plan.held_out < len(whole) / 10
+    assert len(run.streams.ids) + len(run.held_out) == len(whole)
+    assert list(run.held_out) == list(whole[: run.plan.held_out])
+
+
+@pytest.mark.parametrize("seconds_a_step", [0.4, 1.0, 2.0])
+def test_a_run_ends_in_time_on_a_machine_that_is_not_as_fast_as_planned(
+    seconds_a_step: float, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr("unrolled.training.trainer.time", clock)
+    monkeypatch.setattr("unrolled.training.meter.time", clock)
+    run = make_run(text_file, tmp_path)
+    run.plan = replace(run.plan, seconds=30.0)  # its 30 steps would take a second each
+    advance = run.advance
+
+    def timed() -> tuple[float, float]:
+        clock.now += seconds_a_step
+        return advance()
+
+    monkeypatch.setattr(run, "advance", timed)
+    *_, last = run_loop(run, never)
+    assert isinstance(last, Finished)
+    assert last.seconds == pytest.approx(30, rel=0.1)
+    assert run.plan.rate(run.step) == pytest.approx(0.01 * run.plan.learning_rate)
 
 
 def test_a_stopped_run_is_saved_at_its_step(text_file: Path, tmp_path: Path) -> None:

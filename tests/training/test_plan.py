@@ -1,5 +1,6 @@
 """From settings and a budget to a plan: what grows with minutes, what the user decides, and the schedule."""
 
+import time
 from dataclasses import replace
 from pydoc_data.topics import topics
 
@@ -32,12 +33,18 @@ def test_more_minutes_never_give_a_smaller_model_or_less_training(corpus: Corpus
     sizes = [plan.hidden * plan.layers for plan in plans]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
     dropouts = [plan.dropout for plan in plans]
-    assert dropouts == sorted(dropouts)
+    assert dropouts == sorted(dropouts) and dropouts[0] < dropouts[-1]
 
 
 def test_minutes_become_steps_that_fit_the_budget(corpus: Corpus) -> None:
     plan = planned(corpus, minutes=2, hidden=64, layers=1)
     assert 0.6 * 120 < plan.steps * seconds(plan) <= 120
+    assert plan.seconds is not None and plan.seconds <= 120
+
+
+def test_what_came_before_the_plan_counts_as_minutes(corpus: Corpus) -> None:
+    late = make_plan(corpus, cells.lstm, Settings(minutes=2), seconds, started=time.monotonic() - 40)
+    assert late.seconds is not None and late.seconds <= 80
 
 
 def test_what_the_user_decides_is_kept(corpus: Corpus) -> None:
@@ -62,13 +69,26 @@ def test_a_batch_is_shared_evenly_by_processes(corpus: Corpus) -> None:
 
 
 def test_the_rate_warms_up_to_its_peak_and_decays_to_a_hundredth(corpus: Corpus) -> None:
-    plan = replace(planned(corpus, steps=1000), learning_rate=1.0, warmup=10)
+    plan = replace(planned(corpus, steps=1000), learning_rate=1.0, warmup=0.01)
     assert plan.rate(0) == pytest.approx(0.1)
     assert plan.rate(10) == pytest.approx(1.0)
     assert plan.rate(505) == pytest.approx(0.505)
     assert plan.rate(1000) == pytest.approx(0.01)
     rates = [plan.rate(step) for step in range(10, 1001)]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_a_turn_keeps_what_was_and_ends_the_run_elsewhere(corpus: Corpus) -> None:
+    plan = planned(corpus, steps=1000)
+    turned = plan.turned(400, 100).turned(450, 10)
+    assert turned.steps == 460
+    before = [plan.rate(step) for step in range(400)]
+    assert [turned.rate(step) for step in range(400)] == pytest.approx(before, rel=1e-12)  # as float64 rounds
+    assert turned.share(450) == pytest.approx(0.7)
+    assert turned.share(455) == pytest.approx(0.85)
+    assert turned.share(460) == 1.0
+    assert turned.turned(450, 20).turns[-2:] == ((450, pytest.approx(0.7)), (470, 1.0))
+    assert Plan.from_json(turned.to_json()) == turned
 
 
 def test_a_plan_survives_json(corpus: Corpus) -> None:

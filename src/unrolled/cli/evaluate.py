@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from unrolled.errors import UnrolledError
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model file, as written by unrolled train.")],
@@ -18,21 +20,29 @@ def evaluate(
     precision: Annotated[
         str | None, typer.Option(help="float32, or int8: faster, a little less exact; as the file has it if not said.")
     ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Let a copy of the model go on learning from what it was judged on.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, or with torch cuda, ...")] = "cpu",
 ) -> None:
     """Print bits per byte, and nats and perplexity per token, of a text under a model."""
     if tokens is not None:
         _write_tokens(model, precision, text, tokens)
         return
-    if device == "cpu":
+    if device == "cpu" and not dynamic:
         from unrolled.generation import Decoder
 
         result = Decoder.load(model, precision).evaluate(text)
     else:
         from unrolled.artifact import load
-        from unrolled.training import evaluate_files
+        from unrolled.training import dynamic_nats, evaluate_files
 
-        result = evaluate_files(load(model, device), text, device)
+        if dynamic and precision is not None:
+            raise UnrolledError("--dynamic learns in float32; leave --precision out.")
+        judge = {"judge": dynamic_nats} if dynamic else {}
+        result = evaluate_files(load(model, device), text, device, **judge)
+    if dynamic:
+        typer.echo("dynamic evaluation: not comparable with figures of a model that stays as it is")
     typer.echo(f"bits per byte    {result.bits_per_byte:.4f}")
     typer.echo(f"nats per token   {result.nats_per_token:.4f}")
     typer.echo(f"perplexity       {result.perplexity:.3f}")

@@ -1,6 +1,7 @@
 """`unrolled train`: from text files to a model file, with a view of the run."""
 
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -35,6 +36,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard.")] = False,
 ) -> None:
     """Train a language model on text; the best one so far is in the model file at any time."""
+    started = time.monotonic()  # before the imports, which take their part of the minutes
     from unrolled.cli.find_cell import find_cell
     from unrolled.cli.metrics import Metrics
     from unrolled.cli.training_view import training_view
@@ -53,6 +55,7 @@ def train(
         device=device,
         resume=resume,
         should_stop=asked.received,
+        started=started,
     )
     metrics = Metrics(run_folder(output), tensorboard)
     stopped = False

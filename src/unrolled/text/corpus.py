@@ -12,7 +12,7 @@ from unrolled.errors import UnrolledError
 from unrolled.text.tokenizers import Tokenizer
 
 # Raised whenever the same text would give other ids or other files.
-FORMAT = 1
+FORMAT = 2
 TRAIN, VALIDATION, TOKENIZER, MARK = "train.bin", "validation.bin", "tokenizer.json", "corpus.json"
 
 
@@ -34,6 +34,8 @@ class Corpus:
 
     directory: Path
     tokenizer: Tokenizer
+    tokenizer_name: str
+    """As `prepare` takes it, such as "bpe:512"; empty for one that was given finished."""
     train: Part
     validation: Part
     """Has no tokens if no validation was asked for."""
@@ -59,6 +61,7 @@ class Corpus:
         return cls(
             directory=directory,
             tokenizer=Tokenizer.from_json(json_text),
+            tokenizer_name=record["tokenizer"],
             train=_open_part(directory / TRAIN, record["dtype"], **record["train"]),
             validation=_open_part(directory / VALIDATION, record["dtype"], **record["validation"]),
             fingerprint=record["fingerprint"],

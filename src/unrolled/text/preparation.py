@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ def prepare(
     tokenizer: str | Tokenizer = "auto",
     validation: float | Sources = 0.1,
     fewest_tokens: int = FEWEST_TOKENS,
+    to_read: float = math.inf,
 ) -> Corpus:
     """Turns text into token ids in `directory`, or opens those made there from the same text and settings.
 
@@ -32,6 +34,7 @@ def prepare(
     directory: made if missing; a corpus of another text in it is replaced, other files are left alone.
     tokenizer: the name of one to learn from the training part (see `make_tokenizer`), or a finished one.
     validation: the share of the text's characters that is kept from its end, or sources of its own.
+    to_read: how many tokens the training will read, all passes together; with it "auto" finds a tokenizer that suits.
     fewest_tokens: how many tokens the training part must give at least.
 
     Errors: `UnrolledError` for sources that cannot be read or are not UTF-8, an empty or too short text, a
@@ -39,7 +42,7 @@ def prepare(
     """
     directory = Path(directory)
     if isinstance(tokenizer, str):
-        resolve_kind(tokenizer, 0)  # a misspelt name should not cost a pass over the text
+        resolve_kind(tokenizer, 0, 0)  # a misspelt name should not cost a pass over the text
     with _spool_folder(directory) as spool:
         files, skipped = find_files(sources, spool, leave_out=directory)
         if isinstance(validation, (int, float)):
@@ -49,7 +52,7 @@ def prepare(
             text = SplitText.by_files(files, validation_files)
             skipped += more
         if isinstance(tokenizer, str):
-            tokenizer = resolve_kind(tokenizer, text.bytes)
+            tokenizer = resolve_kind(tokenizer, text.bytes, text.characters, to_read)
         request = _request(text, tokenizer)
         record = read_mark(directory)
         if record is None or record["request"] != request:
@@ -72,6 +75,7 @@ def _write(
     fewest_tokens: int,
 ) -> None:
     (directory / MARK).unlink(missing_ok=True)
+    name = tokenizer if isinstance(tokenizer, str) else ""
     if isinstance(tokenizer, str):
         tokenizer = make_tokenizer(tokenizer, text.train(), text.bytes)
     with replacing(directory / TOKENIZER) as temporary:
@@ -89,6 +93,7 @@ def _write(
         "format": FORMAT,
         "request": request,
         "fingerprint": hashlib.sha256((train.digest + validation.digest).encode()).hexdigest(),
+        "tokenizer": name,
         "dtype": id_type(tokenizer),
         "train": train.record(),
         "validation": validation.record(),

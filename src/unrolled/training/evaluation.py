@@ -1,5 +1,6 @@
 """How well a model predicts a text it has not seen: one pass in parallel streams with carried state."""
 
+from collections.abc import Callable
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -39,15 +40,19 @@ def nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") ->
     return total
 
 
-def evaluate(text_model: TextModel, text: str, device: str = "cpu") -> Evaluation:
-    """Score `text`. Raises UnrolledError if it has fewer than two tokens."""
+Judge = Callable[[LanguageModel, NDArray[np.integer], str], float]
+"""From a model, the ids of a text and a device to the nats of all tokens but the first together."""
+
+
+def evaluate(text_model: TextModel, text: str, device: str = "cpu", judge: Judge = nats) -> Evaluation:
+    """Score `text`, by `dynamic_nats` if that is the `judge`. Raises UnrolledError if it has fewer than two tokens."""
     ids = text_model.tokenizer.encode(text)
     if len(ids) < 2:
         raise UnrolledError(f"the text has {len(ids)} tokens; at least 2 are needed to predict one from another.")
-    return scored(nats(text_model.model, ids, device), ids, text_model.tokenizer, len(text.encode()))
+    return scored(judge(text_model.model, ids, device), ids, text_model.tokenizer, len(text.encode()))
 
 
-def evaluate_files(text_model: TextModel, sources: Sources, device: str = "cpu") -> Evaluation:
+def evaluate_files(text_model: TextModel, sources: Sources, device: str = "cpu", judge: Judge = nats) -> Evaluation:
     """Score the text of files and folders, or of "-", standard input; it may be larger than memory.
 
     Raises UnrolledError for what cannot be read, is not UTF-8, or has fewer than two tokens.
@@ -55,4 +60,4 @@ def evaluate_files(text_model: TextModel, sources: Sources, device: str = "cpu")
     with TemporaryDirectory(prefix="unrolled-") as folder:
         corpus = prepare(sources, folder, tokenizer=text_model.tokenizer, validation=0.0, fewest_tokens=2)
         whole = corpus.train
-        return scored(nats(text_model.model, whole.ids, device), whole.ids, text_model.tokenizer, whole.bytes)
+        return scored(judge(text_model.model, whole.ids, device), whole.ids, text_model.tokenizer, whole.bytes)

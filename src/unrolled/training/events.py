@@ -15,6 +15,8 @@ class Planned:
     corpus: Corpus
     parameters: int
     step: int
+    expected_bits_per_byte: float
+    """A guess, see `expectation.py`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Validated:
-    """The validation text was read; if the model is the `best` so far it is now in the model file."""
+    """The held-out part of the training text was read; if the averaged weights are the `best` so far, they are kept."""
 
     step: int
     nats_per_token: float
@@ -61,7 +63,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Finished:
-    """All steps are done; `output` holds the best model, judged here on the whole validation text."""
+    """All steps are done; `output` holds the best model, judged on the validation text, which chose nothing."""
 
     step: int
     output: Path

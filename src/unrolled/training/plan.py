@@ -6,7 +6,8 @@ makes resuming exact.
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from unrolled.equations import Program
@@ -18,8 +19,9 @@ from unrolled.models import LanguageModel
 class Plan:
     """Sizes, schedule and seed of a run; `cell` is the cell's Program as JSON.
 
-    A step trains on `batch` rows of `window` tokens. The rate warms up linearly over `warmup` steps to
-    `learning_rate` and decays with a cosine to a hundredth of it at step `steps`.
+    A step trains on `batch` rows of `window` tokens. The rate follows the share of the run that is done, which grows
+    evenly with the steps between `turns` from 0 to 1. The first `held_out` tokens of the training text are not
+    trained on: they choose the best model.
     """
 
     cell: str
@@ -30,13 +32,19 @@ class Plan:
     dropout: float
     batch: int
     window: int
-    steps: int
+    turns: tuple[tuple[int, float], ...]
+    """(step, share of the run done): the start, where the machine's speed made the plan anew, and the end."""
+    seconds: float | None
+    """How long the run should take; None if its steps were given."""
     learning_rate: float
-    warmup: int
+    warmup: float
+    """The share of the run in which the rate rises."""
     weight_decay: float
     clip: float
-    validate_every: int
-    validation_tokens: int
+    average: float
+    """The share of the run over which the weights are averaged."""
+    held_out: int
+    judge_every: int
     save_every: int
     seed: int
 
@@ -51,12 +59,35 @@ class Plan:
             self.program, self.vocabulary, self.embedding, self.hidden, layers=self.layers, dropout=self.dropout
         )
 
+    @property
+    def steps(self) -> int:
+        """How many steps the run has."""
+        return self.turns[-1][0]
+
+    def share(self, step: int) -> float:
+        """The share of the run that is done after `step` steps."""
+        for (step_before, before), (step_after, after) in pairwise(self.turns):
+            if step <= step_after:
+                return before + (after - before) * (step - step_before) / (step_after - step_before)
+        return 1.0
+
     def rate(self, step: int) -> float:
         """The learning rate of step number `step`, from 0: linear warm-up, then cosine (Loshchilov & Hutter 2017)."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        share = self.share(step)
+        if share < self.warmup:
+            return self.learning_rate * min(1.0, self.share(step + 1) / self.warmup)
+        decay = (share - self.warmup) / (1 - self.warmup)
+        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * decay)))
+
+    def horizon(self, step: int) -> float:
+        """Over how many steps the weights are averaged at step number `step`."""
+        per_step = self.share(step + 1) - self.share(step)
+        return self.average / max(per_step, 1e-12)
+
+    def turned(self, step: int, steps_left: int) -> "Plan":
+        """The same plan, but from `step` on with `steps_left` steps to the end."""
+        before = tuple(turn for turn in self.turns if turn[0] < step)
+        return replace(self, turns=(*before, (step, self.share(step)), (step + steps_left, 1.0)))
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -65,7 +96,8 @@ class Plan:
     @staticmethod
     def from_json(text: str) -> "Plan":
         """The plan that `to_json` wrote."""
-        return Plan(**json.loads(text))
+        fields = json.loads(text)
+        return Plan(**fields | {"turns": tuple((step, share) for step, share in fields["turns"])})
 
 
 @dataclass(frozen=True)

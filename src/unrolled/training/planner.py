@@ -12,52 +12,84 @@ from unrolled.text import Corpus, largest_batch
 from unrolled.training.plan import Plan, Settings
 
 DEFAULT_MINUTES = 5.0
-# (hidden, layers), small to large.
+# (hidden, layers), small to large; the one that is timed first stands in the middle.
 _SHAPES = [(64, 1), (128, 1), (192, 2), (256, 2), (384, 2), (512, 2), (768, 2), (1024, 2)]
+_TIMED_FIRST = 3
 # A model learns well when it sees at least this many tokens per parameter in the time it has: of LSTMs trained on
 # a megabyte of prose for 95 to 900 seconds, the best had seen 2.7 to 4 characters per parameter.
 _TOKENS_PER_PARAMETER = 3.0
-# The rate falls with the hidden size (Yang et al. 2021); docs/decisions/0007 has what was measured.
-_RATE, _HIGHEST_RATE = 2.5, 0.015
-_TIMING_SECONDS = 0.8
-_VALIDATIONS = 10
+# The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
+_RATE, _HIGHEST_RATE = 1.8, 0.015
+# From this many passes over the text on there is dropout, 0.1 more with each doubling.
+_PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
+# Ten times the usual: of a text that is read several times less is learned by heart.
+_WEIGHT_DECAY = 0.12
+_BATCH, _WINDOW = 32, 64
+# Of a model that suits a few minutes, on two cores; only for the choice of the tokenizer.
+_TOKENS_A_SECOND = 60_000
+_TIMING_SECONDS = 0.5
+_JUDGEMENTS = 12
+_LARGEST_HELD_OUT = 10_000
 _SAVE_SECONDS = 15.0
 
 
+def tokens_to_read(settings: Settings) -> float:
+    """About how many tokens a training by `settings` reads, before anything is measured; infinite if steps are given.
+
+    Then, as for the sizes, the choice is what suits the text alone.
+    """
+    if settings.steps is not None:
+        return math.inf
+    return 60 * (settings.minutes or DEFAULT_MINUTES) * _TOKENS_A_SECOND
+
+
 def make_plan(
-    corpus: Corpus, cell: Program, settings: Settings, time_step: Callable[[Plan], float], processes: int = 1
+    corpus: Corpus,
+    cell: Program,
+    settings: Settings,
+    time_step: Callable[[Plan], float],
+    processes: int = 1,
+    started: float | None = None,
 ) -> Plan:
     """Choose what `settings` leave open.
 
     `time_step(plan)` returns the seconds of one training step of that plan on this machine; it is called only if a
-    choice depends on it. `processes` share each batch, whose rows are a multiple of it.
+    choice depends on it. `processes` share each batch, whose rows are a multiple of it. The minutes count from
+    `started` on time.monotonic(), from now if not said.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     plans = [_sized(corpus, cell, settings, hidden, layers, processes) for hidden, layers in _shapes(settings)]
     if settings.steps is not None:
         # Without a budget in minutes there is nothing to measure: sizes that suit the corpus alone.
         fitting = [plan for plan in plans if _parameters(plan) <= 2 * len(corpus.train.ids)] or plans[:1]
-        plan, seconds = fitting[min(len(fitting) - 1, 3)], 0.05
-        return _scheduled(corpus, settings, replace(plan, steps=settings.steps), seconds)
+        plan = fitting[min(len(fitting) - 1, _TIMED_FIRST)]
+        return _scheduled(corpus, settings, plan, settings.steps, 0.05)
     budget = 60 * (settings.minutes or DEFAULT_MINUTES)
-    chosen: tuple[Plan, float] | None = None
-    for plan in plans:
-        seconds = time_step(plan)
-        tokens = budget / seconds * plan.batch * plan.window
-        enough = tokens >= _TOKENS_PER_PARAMETER * _parameters(plan)
-        small_text = _parameters(plan) > 8 * len(corpus.train.ids)
-        if chosen is not None and (not enough or small_text):
-            break
-        chosen = (plan, seconds)
-        if not enough or time.monotonic() - started > 0.1 * budget:
-            break
-    assert chosen is not None  # _shapes is never empty
-    plan, seconds = chosen
+    plan, seconds = _largest(plans, corpus, budget, time_step)
+    # However long the preparation took, something is left for the training.
     left = max(budget - (time.monotonic() - started), 0.5 * budget)
-    # Reading validation text forward only costs about a third of training on it.
-    validation = _VALIDATIONS * _validation_tokens(corpus, left / seconds * plan.batch * plan.window)
-    left -= validation * seconds / (3 * plan.batch * plan.window)
-    return _scheduled(corpus, settings, replace(plan, steps=max(1, int(0.97 * left / seconds))), seconds)
+    # Reading text forward only costs about a third of training on it.
+    reading = seconds / (3 * plan.batch * plan.window)
+    left -= reading * len(corpus.validation.ids)
+    steps = (left - reading * _JUDGEMENTS * plan.held_out) / seconds
+    return replace(_scheduled(corpus, settings, plan, max(1, int(steps)), seconds), seconds=left)
+
+
+def _largest(
+    plans: list[Plan], corpus: Corpus, budget: float, time_step: Callable[[Plan], float]
+) -> tuple[Plan, float]:
+    """The largest of `plans` that can learn well in `budget` seconds, and what a step of it takes."""
+    timed = plans[min(_TIMED_FIRST, len(plans) - 1)]
+    measured = time_step(timed)
+    best = plans[0]
+    for plan in plans[1:]:
+        parameters = _parameters(plan)
+        seconds = measured * _work(plan) / _work(timed)
+        tokens = budget / seconds * plan.batch * plan.window
+        if tokens < _TOKENS_PER_PARAMETER * parameters or parameters > 8 * len(corpus.train.ids):
+            break
+        best = plan
+    return best, measured if best is timed else time_step(best)
 
 
 def seconds_per_step(plan: Plan, device: str) -> float:
@@ -90,10 +122,16 @@ def _parameters(plan: Plan) -> int:
         return sum(p.numel() for p in plan.model().parameters())
 
 
+def _work(plan: Plan) -> int:
+    """Multiplications for one token: every weight is used once, but of the embedding only a row is read."""
+    return _parameters(plan) - plan.vocabulary * plan.embedding
+
+
 def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layers: int, processes: int) -> Plan:
-    tokens = len(corpus.train.ids)
-    window = settings.window or max(1, min(64, (tokens - 1) // 4))
-    batch = settings.batch or min(32, largest_batch(tokens, window))
+    held_out = max(2, min(len(corpus.train.ids) // 20, _LARGEST_HELD_OUT))
+    tokens = len(corpus.train.ids) - held_out
+    window = settings.window or max(1, min(_WINDOW, (tokens - 1) // 4))
+    batch = settings.batch or min(_BATCH, largest_batch(tokens, window))
     if settings.batch is None:
         batch = max(1, batch // processes) * processes
     return Plan(
@@ -105,33 +143,28 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
         dropout=settings.dropout or 0.0,
         batch=batch,
         window=window,
-        steps=1,
+        turns=((0, 0.0), (1, 1.0)),
+        seconds=None,
         learning_rate=settings.learning_rate or min(_HIGHEST_RATE, _RATE / hidden),
-        warmup=1,
-        weight_decay=0.01,
+        warmup=0.05,
+        weight_decay=_WEIGHT_DECAY,
         clip=1.0,
-        validate_every=1,
-        validation_tokens=0,
+        average=0.02,
+        held_out=held_out,
+        judge_every=1,
         save_every=1,
         seed=settings.seed,
     )
 
 
-def _validation_tokens(corpus: Corpus, training_tokens: float) -> int:
-    """How much of the validation text each look reads: all looks together at most a fifth of the training."""
-    return min(len(corpus.validation.ids), max(2000, int(0.2 * training_tokens / _VALIDATIONS)))
-
-
-def _scheduled(corpus: Corpus, settings: Settings, plan: Plan, seconds: float) -> Plan:
-    seen = plan.steps * plan.batch * plan.window
-    epochs = seen / len(corpus.train.ids)
-    # More passes over the same text need more noise: none up to 2 passes, 0.1 more with each doubling.
-    dropout = min(0.5, max(0.0, 0.1 * math.log2(max(epochs, 1e-9) / 2)))
+def _scheduled(corpus: Corpus, settings: Settings, plan: Plan, steps: int, seconds: float) -> Plan:
+    epochs = steps * plan.batch * plan.window / (len(corpus.train.ids) - plan.held_out)
+    # The more often a text is read, the more a model learns it by heart, and the more must be done against it.
+    dropout = min(_LARGEST_DROPOUT, max(0.0, 0.1 * math.log2(max(epochs, 1e-9) / _PASSES_WITHOUT_DROPOUT)))
     return replace(
         plan,
+        turns=((0, 0.0), (steps, 1.0)),
         dropout=round(dropout, 2) if settings.dropout is None else settings.dropout,
-        warmup=max(1, min(200, plan.steps // 20)),
-        validate_every=max(1, math.ceil(plan.steps / _VALIDATIONS)),
-        validation_tokens=_validation_tokens(corpus, seen),
+        judge_every=max(1, math.ceil(steps / _JUDGEMENTS)),
         save_every=max(1, int(_SAVE_SECONDS / seconds)),
     )

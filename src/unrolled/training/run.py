@@ -1,6 +1,7 @@
 """From text files to a trained model in one call: prepare the text, make or find the plan, run the loop."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.text import Corpus, Sources, Tokenizer, prepare
 from unrolled.training.events import Event
-from unrolled.training.loop import Run, run_loop
+from unrolled.training.loop import run_loop
 from unrolled.training.plan import Plan, Settings
-from unrolled.training.planner import make_plan, seconds_per_step
+from unrolled.training.planner import make_plan, seconds_per_step, tokens_to_read
 from unrolled.training.processes import Processes
 from unrolled.training.snapshot import Snapshot
+from unrolled.training.trainer import Run
 
 
 def run_folder(output: str | Path) -> Path:
@@ -35,17 +37,20 @@ def train(
     device: str = "cpu",
     resume: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    started: float | None = None,
 ) -> Iterator[Event]:
     """Train a language model on text and keep the best one in the model file `output`.
 
     `sources` are text files, folders and "-" for standard input; `validation` is the share of the text kept from its
     end to judge by, or sources of its own. With `resume`, go on where an earlier run for the same `output` stopped;
     then `sources` may be empty, and plan and text are those of that run. Under torchrun all processes share the work.
+    The minutes of `settings` count from `started` on time.monotonic(), from the call if not said.
 
     Yields events (see `unrolled.training.events`). Raises UnrolledError for what the user can mend.
     """
     output = Path(output)
     settings = settings or Settings()
+    started = time.monotonic() if started is None else started
     _check_output(output)
     processes = Processes(_checked_device(device))
     try:
@@ -63,6 +68,7 @@ def train(
             torch.set_num_threads(snapshot.record.threads)
             run = Run(Plan.from_json(snapshot.record.plan), corpus, output, checkpoint, processes)
             run.go_to(snapshot)
+            run.seconds_before = snapshot.record.seconds
         else:
             if not sources:
                 raise UnrolledError(
@@ -71,13 +77,13 @@ def train(
                     else "there is no text to train on; name files, folders or - for standard input."
                 )
             if processes.first:
-                _prepare_or_leave_nothing(sources, folder, tokenizer, validation)
+                _prepare_or_leave_nothing(sources, folder, tokenizer, validation, tokens_to_read(settings))
             processes.shared(None)
             corpus = Corpus.open(folder / "corpus")
             plan = None
             if processes.first:
                 plan = make_plan(
-                    corpus, cell, settings, lambda p: seconds_per_step(p, processes.device), processes.world
+                    corpus, cell, settings, lambda p: seconds_per_step(p, processes.device), processes.world, started
                 )
             plan = processes.shared(plan)
             assert plan is not None
@@ -89,11 +95,11 @@ def train(
 
 
 def _prepare_or_leave_nothing(
-    sources: Sources, folder: Path, tokenizer: str | Tokenizer, validation: float | Sources
+    sources: Sources, folder: Path, tokenizer: str | Tokenizer, validation: float | Sources, to_read: float
 ) -> None:
     existed = folder.exists()
     try:
-        prepare(sources, folder / "corpus", tokenizer=tokenizer, validation=validation)
+        prepare(sources, folder / "corpus", tokenizer=tokenizer, validation=validation, to_read=to_read)
     except UnrolledError:
         if not existed:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""All that a run needs to go on exactly: weights, optimizer, carried state, step. In memory or in a file."""
+"""All a run needs to go on exactly: weights, their average, optimizer, carried state, step. In memory or in a file."""
 
 import json
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from torch import Tensor
 from unrolled.errors import UnrolledError
 from unrolled.files import is_intact, save_tensors
 from unrolled.models import LanguageModel
+from unrolled.training.averaging import Average
 
-FORMAT = 1
+# Raised whenever runs of before could not go on exactly.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Record:
     plan: str
     fingerprint: str
     threads: int
+    seconds: float
     format: int = FORMAT
 
 
@@ -49,8 +52,12 @@ class Snapshot:
                 metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             record = json.loads(metadata["record"])
-            if record["format"] > FORMAT:
-                raise UnrolledError(f"{path} was written by a later version; update unrolled to resume it.")
+            if record["format"] != FORMAT:
+                age = "a later" if record["format"] > FORMAT else "an earlier"
+                raise UnrolledError(
+                    f"{path} was written by {age} version of unrolled; resume it with that one, "
+                    f"or delete {path.parent} and train again."
+                )
             if not is_intact(metadata, tensors):
                 raise ValueError("its checksum is not that of its content")
             return Snapshot(Record(**record), tensors)
@@ -62,20 +69,24 @@ class Snapshot:
             ) from error
 
 
-def capture(model: LanguageModel, optimizer: torch.optim.Optimizer, state: Any) -> dict[str, Tensor]:
+def capture(model: LanguageModel, optimizer: torch.optim.Optimizer, average: Average, state: Any) -> dict[str, Tensor]:
     """Copies of the tensors of a run; `state` is the carried state of the whole batch, or None."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{key}.{name}"] = value
+    tensors |= {f"average.{name}": mean for name, mean in average.tensors().items()}
     for number, tensor in enumerate(flat(state)):
         tensors[f"state.{number}"] = tensor
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 
 
-def restore(tensors: dict[str, Tensor], model: LanguageModel, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """Put the tensors of `capture` back into model and optimizer; returns the carried state, flat."""
+def restore(
+    tensors: dict[str, Tensor], model: LanguageModel, optimizer: torch.optim.Optimizer, average: Average
+) -> list[Tensor]:
+    """Put the tensors of `capture` back into model, optimizer and average; returns the carried state, flat."""
     model.load_state_dict(_under("model.", tensors))
+    average.load(_under("average.", tensors))
     optimizer.state.clear()
     for name, parameter in model.named_parameters():
         for full, value in _under("optimizer.", tensors).items():
