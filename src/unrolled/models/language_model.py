@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
-from unrolled.layers import Recurrent
+from unrolled.layers import Dropout, Linear, Recurrent
 
 State = tuple[Any, ...]
 
@@ -46,14 +46,14 @@ class LanguageModel(nn.Module):
         if not table.is_meta:  # there torch would spend two seconds on imports to draw no numbers
             nn.init.normal_(table)
         self.embedding = nn.Embedding(vocabulary_size, embedding_size, _weight=table)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList()
         width = embedding_size
         for _ in range(layers):
             layer = Recurrent(cell, width, hidden_size, **sizes)
             self.layers.append(layer)
             width = layer.output_size
-        self.readout = nn.Linear(width, vocabulary_size)
+        self.readout = Linear(width, vocabulary_size)
         self.config = {
             "cell": cell.to_json(),
             "vocabulary_size": vocabulary_size,
@@ -77,10 +77,10 @@ class LanguageModel(nn.Module):
         h = self.embedding(tokens)
         after: list[State] = []
         for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
-            outputs, own = layer(self.dropout(h), before, lengths)
+            outputs, own = layer(self.dropout(h)[0], before, lengths)
             h = h + outputs if after and h.shape == outputs.shape else outputs
             after.append(own)
-        return self.readout(self.dropout(h)), tuple(after)
+        return self.readout(self.dropout(h)[0]), tuple(after)
 
     def loss(
         self, tokens: Tensor, targets: Tensor, state: State | None = None, lengths: Tensor | None = None

@@ -1,0 +1,70 @@
+"""Linear against torch.nn's, and the statistics of dropout."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from unrolled.layers import Dropout, Linear
+from unrolled.layers import linear as module
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [((32, 40), 70, 33), ((7,), 130, 65), ((1, 1), 3, 2)])
+def test_linear_agrees_with_torch(rows, inputs, outputs, monkeypatch):
+    monkeypatch.setattr(module, "_WORTH", 0)
+    ours, theirs = Linear(inputs, outputs), nn.Linear(inputs, outputs)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(*rows, inputs, requires_grad=True)
+    seed = torch.randn(*rows, outputs)
+    for layer in (ours, theirs):
+        assert layer(x).shape == (*rows, outputs)
+    got = torch.autograd.grad(ours(x), [x, *ours.parameters()], seed)
+    expected = torch.autograd.grad(theirs(x), [x, *theirs.parameters()], seed)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    for a, b in zip(got, expected, strict=True):  # sums of at most 1280 products of normal numbers, in another order
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-4)
+
+
+def test_linear_in_float64_and_without_bias_is_torchs_own():
+    x = torch.randn(3, 5, dtype=torch.float64)
+    layer = Linear(5, 4).double()
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+    without = Linear(5, 4, bias=False)
+    torch.testing.assert_close(without(x.float()), nn.functional.linear(x.float(), without.weight))
+
+
+def test_second_derivatives_of_linear(monkeypatch):
+    monkeypatch.setattr(module, "_WORTH", 0)
+    layer = Linear(4, 3)
+    x = torch.randn(5, 4, requires_grad=True)
+
+    def second(y):
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), layer.weight)[0]
+
+    expected = second(nn.functional.linear(x, layer.weight, layer.bias))
+    torch.testing.assert_close(second(layer(x)), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_zeroes_the_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    size = 100 * 101 * 97  # no multiple of 8
+    outputs, state = Dropout(p)(torch.ones(100, 101, 97))
+    assert state == ()
+    zeroed = (outputs == 0).float().mean().item()
+    # Rounding to 256ths, and five standard deviations of a mean of so many.
+    assert abs(zeroed - p) < 1 / 512 + 5 * math.sqrt(p * (1 - p) / size)
+    kept = outputs[outputs != 0]
+    assert (kept == kept[0]).all()
+    assert abs(outputs.mean().item() - 1) < 5 * math.sqrt(p / (1 - p) / size)
+    neighbours = (outputs.view(-1)[:-1] == 0).float() * (outputs.view(-1)[1:] == 0)
+    assert abs(neighbours.mean().item() - zeroed**2) < 5 * math.sqrt(1 / size)
+
+
+def test_dropout_that_does_nothing():
+    x = torch.randn(2, 3, 4)
+    assert Dropout(0.5).eval()(x)[0] is x
+    assert Dropout(0.0)(x)[0] is x
+    assert torch.equal(Dropout(1.0)(x)[0], torch.zeros_like(x))
