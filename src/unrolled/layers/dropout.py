@@ -7,7 +7,7 @@ _LEVELS = 256  # a feature's fate is one random byte: eight of them cost what to
 
 
 class Dropout(nn.Module):
-    """While training, zero each feature with probability `p`, rounded to 256ths, and scale the others to make up for it.
+    """While training, zero each feature with probability `p` (in 256ths), and scale the others to make up for it.
 
     Source: Srivastava et al. 2014; on the connections between layers only: Zaremba et al. 2014.
     """
