@@ -14,9 +14,9 @@ from torch.nn import functional
 from unrolled.models import LanguageModel, detached
 
 _WINDOW = 32
-_RATE = 1e-4
+_RATE = 1e-3
 # The share of the way back to the trained weights that each step goes.
-_RETURN = 1e-3
+_RETURN = 1e-2
 
 
 def dynamic_nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") -> float:
