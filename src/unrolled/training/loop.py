@@ -17,8 +17,10 @@ from unrolled.training.trainer import Run
 
 _LOWEST_SCALE = 2.0**-8
 _PROGRESS_SECONDS = 0.5
-# A run whose end is off by more than this share of its time gets a new number of steps, by at most this factor at once.
-_LATE, _LARGEST_TURN = 0.02, 3.0
+# A run whose end is off by more than the first share of its steps gets a new number of them where a checkpoint is due,
+# by more than the second at once; they become at most so many times fewer or more.
+_OFF, _FAR_OFF = 0.02, 0.1
+_LARGEST_TURN = 8.0
 
 
 def run_loop(run: Run, should_stop: Callable[[], bool]) -> Iterator[Event]:
@@ -38,10 +40,10 @@ def run_loop(run: Run, should_stop: Callable[[], bool]) -> Iterator[Event]:
             judging = done or run.step % run.plan.judge_every == 0
             if done or judging or meter.seconds() > _PROGRESS_SECONDS:
                 yield _progress(run, meter, processes.mean(meter.loss()) if judging else meter.loss())
-            stop = processes.shared(should_stop())
+            stop, far_off = processes.shared((should_stop(), meter.settled and _is_off(run, meter, _FAR_OFF)))
             if judging:
                 yield from _judge(run)
-            if not (judging or stop or run.step % run.plan.save_every == 0):
+            if not (judging or stop or far_off or run.step % run.plan.save_every == 0):
                 continue
             if run.is_finite():
                 _turn(run, meter)
@@ -96,19 +98,26 @@ def _judge(run: Run) -> Iterator[Event]:
     yield Validated(run.step, value, evaluation.bits_per_byte, best)
 
 
+def _steps_left(run: Run, meter: Meter) -> float:
+    """How many steps the rest of the time is good for; as planned if the run has no end in time."""
+    left = run.plan.steps - run.step
+    if run.plan.seconds is None or not left:
+        return left
+    wanted = (run.plan.seconds - run.seconds) * meter.steps_per_second(run.step)
+    return max(left / _LARGEST_TURN, min(left * _LARGEST_TURN, wanted))
+
+
+def _is_off(run: Run, meter: Meter, share: float) -> bool:
+    return abs(_steps_left(run, meter) - (run.plan.steps - run.step)) > share * run.plan.steps
+
+
 def _turn(run: Run, meter: Meter) -> None:
     """Change how many steps are left if the machine is not as fast as the plan says.
 
     The new plan is in the snapshot that is saved next, before any step follows it, so resuming stays exact.
     """
-    plan = run.plan
-    if plan.seconds is None or run.step >= plan.steps:
-        return
-    left = plan.steps - run.step
-    wanted = (plan.seconds - run.seconds) * meter.steps_per_second(run.step)
-    wanted = run.processes.shared(max(left / _LARGEST_TURN, min(left * _LARGEST_TURN, wanted)))
-    if abs(wanted - left) > _LATE * plan.steps:
-        run.plan = plan.turned(run.step, max(1, round(wanted)))
+    if run.processes.shared(_is_off(run, meter, _OFF)):
+        run.plan = run.plan.turned(run.step, max(1, round(run.processes.shared(_steps_left(run, meter)))))
 
 
 def _finish(run: Run) -> Iterator[Event]:

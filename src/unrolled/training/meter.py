@@ -2,6 +2,8 @@
 
 import time
 
+_FIRST_REPORTS = 4
+
 
 class Meter:
     """Means since the last report, and the speed over the last reports."""
@@ -30,6 +32,11 @@ class Meter:
         """Over about the last twenty reports, judging and saving included."""
         then, before = self._marks[0]
         return max(step - before, 1) / max(time.monotonic() - then, 1e-9)
+
+    @property
+    def settled(self) -> bool:
+        """True once the speed rests on more than the first few reports, in which everything is slower."""
+        return len(self._marks) > _FIRST_REPORTS
 
     def next(self, step: int) -> None:
         """The next report's means begin here."""
