@@ -131,11 +131,11 @@ def main() -> None:
     strict = unrolled.Sampling(temperature=0.8, top_k=40, top_p=0.95)
     greedy = unrolled.Sampling(temperature=0)
     state = np.zeros(model.engine.state_size, np.float32)
-    tokens = np.zeros((1, 32), np.int32)
+    token = np.zeros((1, 1), np.int32)
 
     def step_only(steps: int) -> None:
-        for _ in range(0, steps, 32):
-            model.engine.read([state], tokens, every=True)
+        for _ in range(steps):  # one by one: of many at once the readout would be a product of many rows
+            model.engine.read([state], token)
 
     found = rates(
         {
