@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unrolled import LanguageModel, UnrolledError, cell, tanh
 from unrolled.cells import gru, lstm, vanilla
-from unrolled.models import detached
+from unrolled.models import detached, forgetful
 
 
 def small(**changes: Any) -> LanguageModel:
@@ -198,3 +198,14 @@ def test_a_language_model_that_cannot_be_made_says_why(changes: dict[str, Any], 
 def test_a_damaged_description_is_refused_as_such(damage: Any) -> None:
     with pytest.raises(UnrolledError):
         LanguageModel.from_json(damage(small().config))
+
+
+def test_a_forgetful_state_begins_anew_in_some_rows():
+    torch.manual_seed(0)
+    state = ((torch.ones(4000, 3), 2 * torch.ones(4000, 5)), (torch.ones(4000, 2),))
+    (h, C), (other,) = forgetful(state, 0.25)
+    forgotten = (h == 0).all(1)
+    assert torch.equal(h, (~forgotten).float().unsqueeze(1).expand(4000, 3))
+    assert torch.equal(C, 2 * h[:, :1].expand(4000, 5))
+    assert torch.equal(other, h[:, :2])
+    assert abs(forgotten.float().mean().item() - 0.25) < 0.035  # five standard deviations of 4000 draws

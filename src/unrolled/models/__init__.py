@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unrolled.models.language_model import LanguageModel, detached
+    from unrolled.models.language_model import LanguageModel, detached, forgetful
 
-__all__ = ["LanguageModel", "detached"]
+__all__ = ["LanguageModel", "detached", "forgetful"]
 
 
 def __getattr__(name: str) -> Any:

@@ -116,3 +116,16 @@ def detached(state: Any) -> Any:
     if isinstance(state, Tensor):
         return state.detach()
     return tuple(detached(part) for part in state)
+
+
+def forgetful(state: Any, share: float) -> Any:
+    """The same state with zeros in a random `share` of its rows, the same ones in all parts (Melis et al. 2018)."""
+    first = state
+    while not isinstance(first, Tensor):
+        first = first[0]
+    kept = (torch.rand(first.shape[0], 1, device=first.device) >= share).to(first.dtype)
+
+    def thinned(part: Any) -> Any:
+        return part * kept if isinstance(part, Tensor) else tuple(thinned(p) for p in part)
+
+    return thinned(state)

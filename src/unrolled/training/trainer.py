@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.artifact import TextModel, save
-from unrolled.models import LanguageModel, detached
+from unrolled.models import LanguageModel, detached, forgetful
 from unrolled.text import Corpus, Evaluation, Streams, scored
 from unrolled.training.averaging import Average
 from unrolled.training.evaluation import nats
 from unrolled.training.plan import Plan
 from unrolled.training.processes import Processes
 from unrolled.training.snapshot import Record, Snapshot, capture, flat, nested, restore
+
+# Of the rows of a batch so many begin a step with a state of zeros: what a model that is asked out of the blue has.
+_RESETS = 0.03
 
 
 class _Objective(nn.Module):
@@ -110,7 +113,8 @@ class Run:
         inputs, targets = (torch.from_numpy(a).to(self.processes.device) for a in (batch.inputs, batch.targets))
         # Seeding each step makes dropout a function of the step, so no generator's state has to be saved.
         torch.manual_seed((self.plan.seed * 1_000_003 + self.step) * 4099 + self.processes.rank)
-        loss, state = self.objective(inputs, targets, None if batch.fresh else self.state)
+        before = None if batch.fresh or self.state is None else forgetful(self.state, _RESETS)
+        loss, state = self.objective(inputs, targets, before)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip))
