@@ -161,16 +161,8 @@ std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled
 }
 
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
-  Stage stage{from, {}, make_sums(d, from), make_touched(d, from), 3};
-  for (int i = 0; i < from.products; ++i) {
-    const unrolled_product *p = d.product + from.first_product + i;
-    const bool joins = i > 0 && p[0].vector == p[-1].vector && !p[0].accumulate == !p[-1].accumulate &&
-                       p[0].destination != p[-1].destination;
-    if (joins)
-      ++stage.groups.back().count;
-    else
-      stage.groups.push_back({from.first_product + i, 1});
-  }
+  constexpr int together = 3;  // blocks of units: as many panels as a tile has, whatever the number of gates
+  Stage stage{from, make_sums(d, from), make_touched(d, from), together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;

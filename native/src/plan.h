@@ -7,11 +7,6 @@
 
 namespace unrolled {
 
-// Consecutive products of a stage that read the same vector: one pass over the vector's rows serves them all.
-struct ProductGroup {
-  int first, count;
-};
-
 // Registers of a stage that are sums over the same vectors: one pass over the vectors' rows serves them all. `product` has
 // the products, term by term: that of register i and term t at t * registers + i.
 struct Sums {
@@ -21,7 +16,6 @@ struct Sums {
 };
 
 struct Stage : unrolled_stage {
-  std::vector<ProductGroup> groups;
   std::vector<Sums> sums;
   std::vector<int> touched;  // arrays with a row for each row that its instructions read or write
   int unit_blocks;  // taken together, so that a pass has panels enough also with a single product

@@ -1,5 +1,6 @@
 """The native engine: a Program becomes plans of the C++ library, which runs them over time.
 
-From a Program to a run: schedule and plan (instructions as numbers), compiled (the plans of a cell), packs and rows
-(weights and sequences as the library reads them), run (forward and backward), autograd (as operations of torch).
+From a Program to a run: schedule, draft and plan make instructions to numbers; compiled has the plans of a cell; arrays,
+rows and packs say how the library reads sequences and weights; recording makes a tape of the calls of certain shapes;
+run gives a tape memory and plays it; eager and operation are two ways into torch's autograd, and autograd takes one.
 """
