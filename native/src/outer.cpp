@@ -10,7 +10,7 @@
 namespace unrolled {
 namespace {
 
-// What a pass reads again and again stays in the second cache: some blocks of a (256 KiB) and four of b (128 KiB).
+// What a pass reads again and again stays in the second cache: some blocks of a (256 KiB) and of b (384 KiB).
 constexpr int64_t pass_rows = 1024, pass_blocks = 4, group_panels = 6;
 
 struct Outer {

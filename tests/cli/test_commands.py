@@ -224,3 +224,13 @@ def test_a_quantized_model_is_small_and_nearly_as_good(command: Command, model_f
     assert command("quantize", "q.safetensors", "-o", "r.safetensors") == (2, "", message)
     code, _, err = command("generate", model_file, "--precision", "int4")
     assert (code, err.count("\n")) == (2, 1) and "ask for float32 or int8" in err
+
+
+@pytest.mark.parametrize("option", [("--tokens", "t.jsonl"), ("--precision", "int8")])
+def test_dynamic_evaluation_refuses_what_it_cannot_do(
+    command: Command, model_file: Path, text_file: Path, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    code, out, err = command("evaluate", model_file, text_file, "--dynamic", *option)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("unrolled: --dynamic ") and f"leave {option[0]} out" in err
+    assert not (tmp_path / "t.jsonl").exists()

@@ -26,6 +26,8 @@ def evaluate(
     device: Annotated[str, typer.Option(help="Where to compute: cpu, or with torch cuda, ...")] = "cpu",
 ) -> None:
     """Print bits per byte, and nats and perplexity per token, of a text under a model."""
+    if dynamic and tokens is not None:
+        raise UnrolledError("--dynamic gives the figures of the whole text alone; leave --tokens out.")
     if tokens is not None:
         _write_tokens(model, precision, text, tokens)
         return

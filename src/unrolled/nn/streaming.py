@@ -38,7 +38,8 @@ def _ready_step(
     module: nn.RNNBase, number: int, weights: Sequence[Tensor], x: Tensor, state: Sequence[Tensor]
 ) -> ReadyStep:
     kept = _ready.setdefault(module, {})
-    key = (threading.get_ident(), number, len(x))  # a ready step has memory of its own, so no two threads may share it
+    # A ready step has memory of its own, so no two threads may share it, and runs on as many threads as torch had.
+    key = (threading.get_ident(), torch.get_num_threads(), number, len(x))
     now = state_of(weights)
     found = kept.get(key)
     if found is not None and found[0] == now and now:

@@ -65,9 +65,10 @@ class Rows:
         last = len(self.active)
         while last > 0:
             first = last - 1
-            while first > 0 and self.active[first - 1 : last].sum() <= rows:
+            end = int(self.starts[first] + self.active[first])
+            while first > 0 and end - self.starts[first - 1] <= rows:
                 first -= 1
-            pieces.append(Piece(first, last, int(self.starts[first]), int(self.active[first:last].sum())))
+            pieces.append(Piece(first, last, int(self.starts[first]), end - int(self.starts[first])))
             last = first
         return pieces
 
