@@ -322,7 +322,7 @@ EVERY_RECURRENT_WEIGHT = ", ".join(f"layers.{n}.{w}" for n in (0, 1) for w in ("
             lambda text_model: with_sizes(text_model, layers=1),
             "the weights layers.1.W, layers.1.W_r, layers.1.W_z do not fit",
         ),
-        (lambda text_model: with_sizes(text_model, layers=0), "a language model needs at least 1 layer, token and"),
+        (lambda text_model: with_sizes(text_model, layers=0), "a language model needs at least 1 layer, token, embed"),
         (lambda text_model: with_sizes(text_model, colour=3), "cell gru has no size named colour."),
         (
             lambda text_model: with_sizes(text_model, embedding_size="2"),

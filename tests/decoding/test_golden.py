@@ -18,10 +18,11 @@ GREEDY = Sampling(temperature=0)
 PROMPT, TOKENS = "Once upon", 120
 
 
-@pytest.fixture(scope="module", params=["lstm", "gru", "min_lstm"])
+@pytest.fixture(scope="module", params=[("lstm", 1), ("gru", 1), ("min_lstm", 1), ("lstm", 3)])
 def path(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("golden") / "model"
-    save(path, made(cells.CELLS[request.param], 40, layers=2, scale=3.0))
+    cell, members = request.param
+    save(path, made(cells.CELLS[cell], 40, layers=2, members=members, scale=3.0))
     return path
 
 

@@ -34,9 +34,9 @@ def fresh(decoder, rows=ROWS):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("program", [*CELLS.values(), delay], ids=lambda program: program.name)
-@pytest.mark.parametrize("hidden", [5, 40])
-def test_logits_and_states_equal_those_of_torch(kind, program, hidden):
-    text_model = made(program, hidden, layers=2)
+@pytest.mark.parametrize(("hidden", "members"), [(5, 1), (40, 1), (5, 3)])
+def test_logits_and_states_equal_those_of_torch(kind, program, hidden, members):
+    text_model = made(program, hidden, layers=2, members=members)
     decoder = KINDS[kind](parts_of(text_model))
     ids = tokens(decoder.vocabulary_size)
     states = fresh(decoder)

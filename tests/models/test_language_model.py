@@ -48,6 +48,41 @@ def test_the_readout_reads_the_sum_of_the_layers() -> None:
     assert torch.equal(model(ids)[0], model.readout(below + above))
 
 
+def _member(model: LanguageModel, number: int) -> LanguageModel:
+    """The network that is one of the members, as a model of its own."""
+    alone = small(layers=2)
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("layers.")}
+    for name in ("embedding.weight", "readout.weight"):
+        weights[name] = weights[name].chunk(model.members, 1)[number]
+    alone.load_state_dict(weights, strict=False)
+    alone.layers.load_state_dict(model.layers[2 * number : 2 * number + 2].state_dict())
+    return alone
+
+
+def test_members_predict_by_the_mean_of_their_logits_and_carry_a_state_each() -> None:
+    model, ids = small(members=3), tokens(2, 4)
+    logits, state = model(ids)
+    each = [_member(model, number)(ids) for number in range(3)]
+    assert (each[0][0] - each[1][0]).abs().max() > 0.01
+    # A sum of three times five products of size 1 in float64, in another order.
+    torch.testing.assert_close(logits, torch.stack([own for own, _ in each]).mean(0), rtol=0, atol=1e-14)
+    alone = [layer for _, own in each for layer in own]
+    assert len(state) == 6
+    assert all(
+        torch.equal(a, b) for ours, theirs in zip(state, alone, strict=True) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_each_member_learns_from_its_own_errors() -> None:
+    model, ids, targets = small(members=2), tokens(3, 6), tokens(3, 7)[:, 1:]
+    lengths = torch.tensor([6, 0, 2])
+    for counted in (None, lengths):
+        each = [_member(model, number).loss(ids, targets, None, counted)[0] for number in range(2)]
+        torch.testing.assert_close(
+            model.loss(ids, targets, None, counted)[0], (each[0] + each[1]) / 2, rtol=1e-13, atol=0
+        )
+
+
 def test_a_state_of_another_model_is_refused() -> None:
     _, state = small()(tokens(2, 3))
     with pytest.raises(UnrolledError, match="the state has 1 parts, one a layer; 2 came"):
@@ -149,9 +184,10 @@ def test_fresh_weights_follow_the_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": 0}, "at least 1 layer, token and embedding feature; 0, 7 and 3 came."),
-        ({"vocabulary_size": 0}, "at least 1 layer, token and embedding feature; 2, 0 and 3 came."),
-        ({"embedding_size": 0}, "at least 1 layer, token and embedding feature; 2, 7 and 0 came."),
+        ({"layers": 0}, "at least 1 layer, token, embedding feature and member; 0, 7, 3 and 1 came."),
+        ({"vocabulary_size": 0}, "at least 1 layer, token, embedding feature and member; 2, 0, 3 and 1 came."),
+        ({"embedding_size": 0}, "at least 1 layer, token, embedding feature and member; 2, 7, 0 and 1 came."),
+        ({"members": 0}, "at least 1 layer, token, embedding feature and member; 2, 7, 3 and 0 came."),
         ({"hidden_size": 0}, "the hidden size must be a whole number of at least 1, not 0."),
         ({"dropout": 1.0}, "dropout is a probability of at least 0 and below 1, not 1.0."),
         ({"dropout": -0.1}, "dropout is a probability of at least 0 and below 1, not -0.1."),

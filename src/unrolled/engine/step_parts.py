@@ -28,9 +28,8 @@ class StepParts:
         parameters: Mapping[str, NDArray[Any]],
         embedding: NDArray[Any],
     ) -> None:
-        """`parameters` by the Program's names; `embedding` (vocabulary, size) are the inputs a step may get."""
+        """`parameters` by the Program's names; a row of `embedding` has the inputs of a step, side by side."""
         hoisted = hoist(program)
-        (input_,) = program.inputs
         self.program = program
         self.shapes = hoisted.shapes
         self.widths = {d: program.size(d, dict(sizes)) for shape in hoisted.shapes.values() for d in shape}
@@ -47,14 +46,16 @@ class StepParts:
         carried = sum(self.widths[hoisted.shapes[name][0]] for name in hoisted.carried)
         self.instructions = hoisted.inside
         """What is left to compute at each step."""
-        known: Mapping[str, NDArray[Any]] = {input_.name: embedding}
+        names = [input_.name for input_ in program.inputs]
+        ends = np.cumsum([self.width(name) for name in names])[:-1]
+        known: Mapping[str, NDArray[Any]] = dict(zip(names, np.split(embedding, ends, 1), strict=True))
         if len(embedding) * carried <= _LARGEST_TABLE:
             known = execute(hoisted.before, {**known, **self.matrices, **self.vectors})
         else:
             self.instructions = (*hoisted.before, *hoisted.inside)
         made = {i.name for i in self.instructions}
         read = {a for i in self.instructions for a in i.args if isinstance(a, str)} | set(program.outputs)
-        tabled = [name for name in (input_.name, *hoisted.carried) if name in read - made]
+        tabled = [name for name in (*names, *hoisted.carried) if name in read - made]
         self.tables = {name: np.broadcast_to(known[name], (len(embedding), self.width(name))) for name in tabled}
         """(vocabulary, width): for each token the values that the step reads."""
 

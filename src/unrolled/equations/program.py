@@ -61,7 +61,7 @@ class Program:
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
-        """The inputs of one step; a cell has one."""
+        """The inputs of one step; a cell has one, a model one for each member."""
         return self._role("input")
 
     @property

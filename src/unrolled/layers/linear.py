@@ -17,11 +17,16 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
         """(..., in_features) -> (..., out_features)."""
-        rows = input.reshape(-1, self.in_features)
-        if self.bias is None or not _suits(rows, self.weight):
-            return super().forward(input)
-        outputs: Tensor = _Product.apply(rows, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return outputs.view(*input.shape[:-1], self.out_features)
+        return linear(input, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """As torch.nn.functional.linear: `x` (..., in) and `weight` (out, in) -> (..., out)."""
+    rows = x.reshape(-1, x.shape[-1])
+    if bias is None or not _suits(rows, weight):
+        return nn.functional.linear(x, weight, bias)
+    outputs: Tensor = _Product.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+    return outputs.view(*x.shape[:-1], weight.shape[0])
 
 
 class _Product(torch.autograd.Function):

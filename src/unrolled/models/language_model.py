@@ -10,6 +10,7 @@ from torch.nn import functional
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.layers import Dropout, Linear, Recurrent
+from unrolled.layers.linear import linear
 
 State = tuple[Any, ...]
 
@@ -22,6 +23,10 @@ class LanguageModel(nn.Module):
 
     `cell` is any Program, such as `unrolled.cells.gru`; `dropout` acts on what enters each recurrent layer and the
     readout. `sizes` are those that the cell names beside "input" and "hidden".
+
+    `members` such networks learn side by side, each from its own errors, and predict together by the mean of their
+    logits (Hansen & Salamon 1990): what one of them learned by heart, the others outvote. They share b_y and nothing
+    else: `layers` holds those of the first, then those of the second, the columns of embedding and W_hy likewise.
     """
 
     def __init__(
@@ -32,28 +37,31 @@ class LanguageModel(nn.Module):
         hidden_size: int,
         layers: int = 1,
         dropout: float = 0.0,
+        members: int = 1,
         **sizes: int,
     ) -> None:
         super().__init__()
-        if layers < 1 or vocabulary_size < 1 or embedding_size < 1:
+        if min(layers, vocabulary_size, embedding_size, members) < 1:
             raise UnrolledError(
-                f"a language model needs at least 1 layer, token and embedding feature; "
-                f"{layers}, {vocabulary_size} and {embedding_size} came."
+                f"a language model needs at least 1 layer, token, embedding feature and member; "
+                f"{layers}, {vocabulary_size}, {embedding_size} and {members} came."
             )
         if not 0.0 <= dropout < 1.0:
             raise UnrolledError(f"dropout is a probability of at least 0 and below 1, not {dropout}.")
-        table = torch.empty(vocabulary_size, embedding_size)
+        table = torch.empty(vocabulary_size, members * embedding_size)
         if not table.is_meta:  # there torch would spend two seconds on imports to draw no numbers
             nn.init.normal_(table)
-        self.embedding = nn.Embedding(vocabulary_size, embedding_size, _weight=table)
+        self.embedding = nn.Embedding(vocabulary_size, members * embedding_size, _weight=table)
         self.dropout = Dropout(dropout)
+        self.members = members
         self.layers = nn.ModuleList()
-        width = embedding_size
-        for _ in range(layers):
-            layer = Recurrent(cell, width, hidden_size, **sizes)
-            self.layers.append(layer)
-            width = layer.output_size
-        self.readout = Linear(width, vocabulary_size)
+        for _ in range(members):
+            width = embedding_size
+            for _ in range(layers):
+                layer = Recurrent(cell, width, hidden_size, **sizes)
+                self.layers.append(layer)
+                width = layer.output_size
+        self.readout = Linear(members * width, vocabulary_size)
         self.config = {
             "cell": cell.to_json(),
             "vocabulary_size": vocabulary_size,
@@ -61,6 +69,7 @@ class LanguageModel(nn.Module):
             "hidden_size": hidden_size,
             "layers": layers,
             "dropout": dropout,
+            "members": members,
             **sizes,
         }
 
@@ -72,28 +81,40 @@ class LanguageModel(nn.Module):
         `tokens` (batch, time) int64, `state` as returned before or None, `lengths` (batch,) or None. Returns logits
         (batch, time, vocabulary) and the state after the last step.
         """
-        if state is not None and len(state) != len(self.layers):
-            raise UnrolledError(f"the state has {len(self.layers)} parts, one a layer; {len(state)} came.")
-        h = self.embedding(tokens)
-        after: list[State] = []
-        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
-            outputs, own = layer(self.dropout(h)[0], before, lengths)
-            h = h + outputs if after and h.shape == outputs.shape else outputs
-            after.append(own)
-        return self.readout(self.dropout(h)[0]), tuple(after)
+        outputs, after = self._run(tokens, state, lengths)
+        return self.readout(torch.cat(outputs, -1) / self.members if self.members > 1 else outputs[0]), after
 
     def loss(
         self, tokens: Tensor, targets: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Mean cross-entropy in nats per token of `targets` (batch, time), and the state after the last step.
 
-        Steps past a row's length do not count.
+        Steps past a row's length do not count. Of several members it is the mean of the losses that each has alone.
         """
-        logits, state = self(tokens, state, lengths)
-        if lengths is not None:
-            counted = lengths.unsqueeze(1) > tokens.new_tensor(range(tokens.shape[1]))
-            logits, targets = logits[counted], targets[counted]
-        return functional.cross_entropy(logits.flatten(0, -2), targets.flatten()), state
+        outputs, after = self._run(tokens, state, lengths)
+        counted = None if lengths is None else lengths.unsqueeze(1) > tokens.new_tensor(range(tokens.shape[1]))
+        wanted = targets.flatten() if counted is None else targets[counted]
+        losses = []
+        for h, weight in zip(outputs, self.readout.weight.chunk(self.members, 1), strict=True):
+            logits = linear(h.flatten(0, 1) if counted is None else h[counted], weight, self.readout.bias)
+            losses.append(functional.cross_entropy(logits, wanted))
+        return torch.stack(losses).mean(), after
+
+    def _run(self, tokens: Tensor, state: State | None, lengths: Tensor | None) -> tuple[list[Tensor], State]:
+        """What each member gives to the readout, (batch, time, hidden), and the state of all layers."""
+        if state is not None and len(state) != len(self.layers):
+            raise UnrolledError(f"the state has {len(self.layers)} parts, one a layer; {len(state)} came.")
+        states = state or [None] * len(self.layers)
+        embedded = self.embedding(tokens).chunk(self.members, -1)
+        outputs: list[Tensor] = []
+        after: list[State] = []
+        depth = len(self.layers) // self.members
+        for number, (layer, before) in enumerate(zip(self.layers, states, strict=True)):
+            below = outputs.pop() if number % depth else embedded[number // depth]
+            h, own = layer(self.dropout(below)[0], before, lengths)
+            outputs.append(below + h if number % depth and below.shape == h.shape else h)
+            after.append(own)
+        return [self.dropout(h)[0] for h in outputs], tuple(after)
 
     def to_json(self) -> str:
         """All that is needed to build this model again, weights apart: sizes and the cell's equations."""

@@ -22,9 +22,10 @@ _TABLE = "embedding.weight"
 
 @dataclass(frozen=True)
 class ModelStep:
-    """The step of a language model: a Program from the embedding row `token` and all states to the new ones and logits.
+    """The step of a language model: a Program from an embedding row and all states to the new states and logits.
 
-    Logits stand as the last state, because a Program gives states; no instruction reads the old ones.
+    Each member has an input of its own, its part of the row. Logits stand as the last state, because a Program gives
+    states; no instruction reads the old ones.
     """
 
     program: Program
@@ -43,7 +44,7 @@ class ModelStep:
         variables = {variable.name: variable for variable in self.program.parameters}
         sizes = dict(self.sizes)
         shapes = {name: self.program.shape_of(variables[own], sizes) for name, own in self.parameters.items()}
-        return {_TABLE: (sizes[VOCABULARY], sizes[EMBEDDING]), **shapes}
+        return {_TABLE: (sizes[VOCABULARY], len(self.program.inputs) * sizes[EMBEDDING]), **shapes}
 
     def values(self, weights: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
         """The embedding table (vocabulary, embedding) and the parameters by the Program's names."""
@@ -55,47 +56,50 @@ class ModelStep:
         try:
             config = json.loads(text)
             cell = Program.from_json(config.pop("cell"))
-            layers, dropout = config.pop("layers"), config.pop("dropout")
-            whole = {name: size for name, size in [*config.items(), ("layers", layers)] if not _is_size(size)}
+            layers, dropout, members = config.pop("layers"), config.pop("dropout"), config.pop("members", 1)
+            counts = [*config.items(), ("layers", layers), ("members", members)]
+            whole = {name: size for name, size in counts if not _is_size(size)}
             if whole or not 0.0 <= dropout < 1.0:
                 raise ValueError(f"sizes {whole}, dropout {dropout}")
             sizes = {**config, "hidden": config.pop("hidden_size")}
             sizes.pop("hidden_size", None)
-            return model_step(cell, layers, sizes)
+            return model_step(cell, layers, sizes, members)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
             if isinstance(error, UnrolledError):
                 raise
             raise UnrolledError(f"the model's description is damaged ({error!r}); use a good copy.") from error
 
 
-def model_step(cell: Program, layers: int, sizes: Mapping[str, int]) -> ModelStep:
-    """The step of `layers` times `cell` between an embedding of size "embedding_size" and a readout."""
-    variables = [Variable("token", "input", (EMBEDDING,))]
+def model_step(cell: Program, layers: int, sizes: Mapping[str, int], members: int = 1) -> ModelStep:
+    """The step of `members` times `layers` times `cell` between an embedding of size "embedding_size" and a readout."""
+    variables = [Variable(f"token{member}", "input", (EMBEDDING,)) for member in range(members)]
     instructions: list[Instruction] = []
     outputs: list[str] = []
     parameters: dict[str, str] = {}
-    below, width = "token", EMBEDDING
-    for layer in range(layers):
+    tops: list[tuple[str, str]] = []
+    for layer in range(members * layers):
+        first = layer % layers == 0
+        below, width = (f"token{layer // layers}", EMBEDDING) if first else tops.pop()
         part = _Renamed(cell, f"layer{layer}_", below, width)
         variables += part.variables
         instructions += part.instructions
         outputs += part.outputs
         parameters.update({f"layers.{layer}.{v.name}": part.name(v.name) for v in cell.parameters})
         output, size = part.outputs[0], part.dimension(cell.states[0].shape[0])
-        if layer > 0 and size == width:
+        if not first and size == width:
             instructions.append(Instruction(f"sum{layer}", "add", (below, output), (size,)))
             output = f"sum{layer}"
-        below, width = output, size
+        tops.append((output, size))
     shape = (VOCABULARY,)
     variables += [
         Variable(LOGITS, "state", shape),
-        Variable("W_hy", "parameter", (VOCABULARY, width)),
+        Variable("W_hy", "parameter", (VOCABULARY, " + ".join(size for _, size in tops))),
         Variable("b_y", "parameter", shape),
     ]
-    instructions += [
-        Instruction("readout", "matmul", ("W_hy", below), shape),
-        Instruction("logits_next", "add", ("readout", "b_y"), shape),
-    ]
+    instructions.append(Instruction("readout", "matmul", ("W_hy", *(output for output, _ in tops)), shape))
+    if members > 1:
+        instructions.append(Instruction("mean", "mul", ("readout", 1 / members), shape))
+    instructions.append(Instruction("logits_next", "add", (instructions[-1].name, "b_y"), shape))
     program = Program(f"{layers}_x_{cell.name}", tuple(variables), tuple(instructions), (*outputs, "logits_next"))
     parameters.update({"readout.weight": "W_hy", "readout.bias": "b_y"})
     return ModelStep(program, dict(sizes), parameters)
