@@ -5,7 +5,6 @@ Every character that is judged is paid for in full by the tokens that cover it, 
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from unrolled.artifact import TextModel
 from unrolled.training.evaluation import nats
@@ -21,28 +20,40 @@ def carried(text_model: TextModel, text: str) -> float:
 
 
 def cold(text_model: TextModel, text: str, windows: int = 400, length: int = 256, seed: int = 1) -> float:
-    """(w): windows of `length` characters at random places, each from a zero state after one given character."""
+    """(w): windows of `length` characters at random places, each from a zero state after one given character.
+
+    Tokens need not end where a window does, so what is judged is the probability that the model's text begins with
+    these characters, over that of the given one: before any token y_0 = g(h_0) = softmax(b_y) counts, of the first
+    token only what it says beyond the given character, and the last may be any token that begins as the window ends.
+    Other ways to cut a window into tokens are left out, so the model is no worse than this says.
+    """
     starts = np.random.default_rng(seed).integers(0, len(text) - length, windows)
-    tokens = text_model.tokenizer
-    rows = []
-    for start in starts:
-        given, judged = tokens.encode(text[start]), tokens.encode(text[start + 1 : start + 1 + length])
-        rows.append((len(given), np.concatenate([given, judged]).astype(np.int64)))
-    text_model.model.eval()
-    total = 0.0
-    with torch.inference_mode():
-        for first in range(0, windows, _ROWS):
-            total += _nats_of_rows(text_model.model, rows[first : first + _ROWS])
-    return total / (windows * length)
+    judge = _Windows(text_model)
+    rows = [text[start : start + 1 + length] for start in starts]
+    return sum(judge.nats(rows[first : first + _ROWS]) for first in range(0, windows, _ROWS)) / (windows * length)
 
 
-def _nats_of_rows(model: torch.nn.Module, rows: list[tuple[int, np.ndarray]]) -> float:
-    longest = max(len(ids) for _, ids in rows)
-    padded = torch.zeros(len(rows), longest, dtype=torch.int64)
-    judged = torch.zeros(len(rows), longest - 1, dtype=torch.bool)
-    for row, (given, ids) in enumerate(rows):
-        padded[row, : len(ids)] = torch.from_numpy(ids)
-        judged[row, given - 1 : len(ids) - 1] = True
-    logits, _ = model(padded[:, :-1], None, None)
-    losses = functional.cross_entropy(logits.flatten(0, 1), padded[:, 1:].flatten(), reduction="none")
-    return float(losses.view_as(judged)[judged].double().sum())
+class _Windows:
+    """-ln p(a text begins with these characters | with the first of them)."""
+
+    def __init__(self, text_model: TextModel) -> None:
+        self.model, self.tokenizer = text_model.model.eval(), text_model.tokenizer
+        self.bytes = [self.tokenizer.token_bytes(token) for token in range(self.tokenizer.vocabulary_size)]
+        self.before = torch.log_softmax(self.model.readout.bias.detach().double(), 0)
+
+    def nats(self, rows: list[str]) -> float:
+        """The sum over `rows`."""
+        ids = [torch.from_numpy(self.tokenizer.encode(row).astype(np.int64)) for row in rows]
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        with torch.inference_mode():
+            after = torch.log_softmax(self.model(padded, None, None)[0].double(), -1)
+        total = 0.0
+        for row, own, later in zip(rows, ids, after, strict=True):
+            total -= float(later[torch.arange(len(own) - 2), own[1:-1]].sum())
+            total -= self._starting(later[len(own) - 2], self.bytes[int(own[-1])])
+            total -= float(self.before[own[0]]) - self._starting(self.before, row[0].encode())
+        return total
+
+    def _starting(self, log_probabilities: torch.Tensor, start: bytes) -> float:
+        which = [token for token, own in enumerate(self.bytes) if own.startswith(start)]
+        return float(torch.logsumexp(log_probabilities[which], 0))

@@ -21,7 +21,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def seconds(plan: Plan) -> float:
     """A machine that does 10^10 multiplications a second."""
-    return 3 * plan.batch * plan.window * plan.layers * 8 * plan.hidden**2 / 1e10
+    return 3 * plan.batch * plan.window * plan.members * plan.layers * 8 * plan.hidden**2 / 1e10
 
 
 def planned(corpus: Corpus, **settings: object) -> Plan:
@@ -32,8 +32,9 @@ def test_more_minutes_never_give_a_smaller_model_or_less_training(corpus: Corpus
     plans = [planned(corpus, minutes=minutes) for minutes in (0.05, 0.5, 5, 500)]
     sizes = [plan.hidden * plan.layers for plan in plans]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
-    dropouts = [plan.dropout for plan in plans]
-    assert dropouts == sorted(dropouts) and dropouts[0] < dropouts[-1]
+    for name in ("dropout", "members"):
+        values = [getattr(plan, name) for plan in plans]
+        assert values == sorted(values) and values[0] < values[-1]
 
 
 def test_minutes_become_steps_that_fit_the_budget(corpus: Corpus) -> None:
@@ -48,7 +49,16 @@ def test_what_came_before_the_plan_counts_as_minutes(corpus: Corpus) -> None:
 
 
 def test_what_the_user_decides_is_kept(corpus: Corpus) -> None:
-    wanted = {"hidden": 48, "layers": 3, "embedding": 20, "batch": 5, "window": 11, "dropout": 0.33, "seed": 9}
+    wanted = {
+        "hidden": 48,
+        "layers": 3,
+        "members": 2,
+        "embedding": 20,
+        "batch": 5,
+        "window": 11,
+        "dropout": 0.33,
+        "seed": 9,
+    }
     plan = planned(corpus, minutes=1, learning_rate=0.002, **wanted)
     assert {name: getattr(plan, name) for name in wanted} == wanted
     assert plan.learning_rate == 0.002

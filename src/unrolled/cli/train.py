@@ -19,6 +19,7 @@ def train(
     cell: Annotated[str, typer.Option(help="A listed cell (see: unrolled cells), or file.py:name.")] = "lstm",
     hidden: Annotated[int | None, typer.Option(help="Hidden units of each layer.")] = None,
     layers: Annotated[int | None, typer.Option(help="Recurrent layers.")] = None,
+    members: Annotated[int | None, typer.Option(help="Networks that learn side by side and predict together.")] = None,
     embedding: Annotated[int | None, typer.Option(help="Features of a token's embedding.")] = None,
     batch: Annotated[int | None, typer.Option(help="Streams of text side by side.")] = None,
     window: Annotated[int | None, typer.Option(help="Steps of backpropagation through time.")] = None,
@@ -43,7 +44,7 @@ def train(
     from unrolled.training import Settings, Stopped, run_folder
     from unrolled.training import train as run_training
 
-    settings = Settings(minutes, steps, hidden, layers, embedding, batch, window, lr, dropout, seed)
+    settings = Settings(minutes, steps, hidden, layers, members, embedding, batch, window, lr, dropout, seed)
     asked = _StopRequest()
     events = run_training(
         text or [],

@@ -150,7 +150,7 @@ def plan_lines(event: Planned, resumed: bool) -> list[str]:
         f"{plan.vocabulary:,} tokens in the vocabulary"
         + (f", --tokenizer {corpus.tokenizer_name}" if corpus.tokenizer_name else ""),
         f"model      {plan.program.name}, --layers {plan.layers} --hidden {plan.hidden} --embedding {plan.embedding} "
-        f"--dropout {plan.dropout:g}: {event.parameters:,} parameters",
+        f"--members {plan.members} --dropout {plan.dropout:g}: {event.parameters:,} parameters",
         f"training   --steps {plan.steps} --batch {plan.batch} --window {plan.window} --lr {plan.learning_rate:.2g} "
         f"--seed {plan.seed}: {plan.steps * plan.batch * plan.window / len(corpus.train.ids):.1f} passes over the text",
         f"expected   {event.expected_bits_per_byte:.1f} bits per byte, give or take a quarter, for a text of this kind"

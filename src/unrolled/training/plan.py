@@ -29,6 +29,7 @@ class Plan:
     embedding: int
     hidden: int
     layers: int
+    members: int
     dropout: float
     batch: int
     window: int
@@ -56,7 +57,13 @@ class Plan:
     def model(self) -> LanguageModel:
         """A fresh model of these sizes; call after seeding torch."""
         return LanguageModel(
-            self.program, self.vocabulary, self.embedding, self.hidden, layers=self.layers, dropout=self.dropout
+            self.program,
+            self.vocabulary,
+            self.embedding,
+            self.hidden,
+            layers=self.layers,
+            dropout=self.dropout,
+            members=self.members,
         )
 
     @property
@@ -111,6 +118,7 @@ class Settings:
     steps: int | None = None
     hidden: int | None = None
     layers: int | None = None
+    members: int | None = None
     embedding: int | None = None
     batch: int | None = None
     window: int | None = None
@@ -119,7 +127,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "hidden", "layers", "embedding", "batch", "window"):
+        for name in ("steps", "hidden", "layers", "members", "embedding", "batch", "window"):
             self._check(name, lambda value: isinstance(value, int) and value >= 1, "a whole number of at least 1")
         self._check("minutes", lambda value: 0 < value < math.inf, "a number above 0")
         self._check("learning_rate", lambda value: 0 < value < math.inf, "a number above 0")

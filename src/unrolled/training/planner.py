@@ -22,6 +22,9 @@ _TOKENS_PER_PARAMETER = 3.0
 _RATE, _HIGHEST_RATE = 1.8, 0.015
 # From this many passes over the text on there is dropout, 0.1 more with each doubling.
 _PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
+# If the minutes are good for many passes of one network, they go to several: the members of an ensemble. Two with four
+# passes each are better than one with eight, three with eight better than six with four; docs/recipe.md has the runs.
+_PASSES_FOR_TWO, _MOST_MEMBERS = 6.5, 8
 # Ten times the usual: of a text that is read several times less is learned by heart.
 _WEIGHT_DECAY = 0.12
 _BATCH, _WINDOW = 32, 64
@@ -62,10 +65,11 @@ def make_plan(
     if settings.steps is not None:
         # Without a budget in minutes there is nothing to measure: sizes that suit the corpus alone.
         fitting = [plan for plan in plans if _parameters(plan) <= 2 * len(corpus.train.ids)] or plans[:1]
-        plan = fitting[min(len(fitting) - 1, _TIMED_FIRST)]
+        plan = replace(fitting[min(len(fitting) - 1, _TIMED_FIRST)], members=settings.members or 1)
         return _scheduled(corpus, settings, plan, settings.steps, 0.05)
     budget = 60 * (settings.minutes or DEFAULT_MINUTES)
-    plan, seconds = _largest(plans, corpus, budget, time_step)
+    plan = _largest(plans, corpus, settings, budget, time_step)
+    seconds = time_step(plan)
     # However long the preparation took, something is left for the training.
     left = max(budget - (time.monotonic() - started), 0.5 * budget)
     # Reading text forward only costs about a third of training on it.
@@ -76,20 +80,27 @@ def make_plan(
 
 
 def _largest(
-    plans: list[Plan], corpus: Corpus, budget: float, time_step: Callable[[Plan], float]
-) -> tuple[Plan, float]:
-    """The largest of `plans` that can learn well in `budget` seconds, and what a step of it takes."""
+    plans: list[Plan], corpus: Corpus, settings: Settings, budget: float, time_step: Callable[[Plan], float]
+) -> Plan:
+    """The largest of `plans` that can learn well in `budget` seconds, with as many members as suit it."""
     timed = plans[min(_TIMED_FIRST, len(plans) - 1)]
     measured = time_step(timed)
-    best = plans[0]
-    for plan in plans[1:]:
+    best: Plan | None = None
+    for plan in plans:
         parameters = _parameters(plan)
         seconds = measured * _work(plan) / _work(timed)
         tokens = budget / seconds * plan.batch * plan.window
-        if tokens < _TOKENS_PER_PARAMETER * parameters or parameters > 8 * len(corpus.train.ids):
+        members = settings.members or _members(tokens / len(corpus.train.ids))
+        if best and (tokens / members < _TOKENS_PER_PARAMETER * parameters or parameters > 8 * len(corpus.train.ids)):
             break
-        best = plan
-    return best, measured if best is timed else time_step(best)
+        best = replace(plan, members=members)
+    assert best is not None
+    return best
+
+
+def _members(passes: float) -> int:
+    """How many networks should share the time in which one would read the text `passes` times."""
+    return max(1, min(_MOST_MEMBERS, math.floor(2 * math.sqrt(passes / _PASSES_FOR_TWO))))
 
 
 def seconds_per_step(plan: Plan, device: str) -> float:
@@ -140,6 +151,7 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
         embedding=settings.embedding or min(hidden, 128 if corpus.tokenizer.vocabulary_size < 1024 else 512),
         hidden=hidden,
         layers=layers,
+        members=1,
         dropout=settings.dropout or 0.0,
         batch=batch,
         window=window,

@@ -30,7 +30,7 @@ TOKENIZERS: dict[str, Callable[[Iterable[str], int | None], Tokenizer]] = {
 _WITHOUT_SIZE = {"bytes"}
 
 # Byte pairs make the most of the time, characters of a text that is read again and again (docs/recipe.md).
-_PASSES_FOR_CHARACTERS = 16.0
+_PASSES_FOR_CHARACTERS = 128.0
 _LARGEST_TEXT_FOR_CHARACTERS = 20_000_000
 # A character of more bytes than this on average, as in Chinese, says about as much as a token of BPE.
 _BYTES_OF_A_FULL_CHARACTER = 1.5
@@ -43,7 +43,7 @@ def resolve_kind(kind: str, text_bytes: int, characters: int, to_read: float = m
     """The kind of tokenizer by name, with "auto" replaced by the choice for a text of these sizes.
 
     "auto" is "characters" for a text up to 20 MB of which a training that reads `to_read` tokens sees every character
-    at least 16 times, and for scripts like Chinese; else "bpe:N", where N grows with the text.
+    at least 128 times, and for scripts like Chinese; else "bpe:N", where N grows with the text.
 
     Errors: `UnrolledError` for an unknown name, a size that is not a positive number, a size for "bytes".
     """
