@@ -18,16 +18,22 @@ from unrolled.equations import Program
 def unroll(
     program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, for float32 on the CPU."""
+    """As `reference.unroll`, for float32 on the CPU, with products in bfloat16 under autocast to it."""
+    bf16 = wants_bf16()
     given = [parameters[p.name] for p in program.parameters]
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
     if _followed((x, *state, *given)):
-        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep)
+        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep, bf16)
     elif keep:
-        outputs, *final = Unroll.apply(program, lengths, x, *state, *given)  # type: ignore[no-untyped-call]
+        outputs, *final = Unroll.apply(program, bf16, lengths, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, _ = unroll_forward(program, x, state, given, lengths, keep=False)
+        outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16)
     return outputs, tuple(final)
+
+
+def wants_bf16() -> bool:
+    """Whether torch is told to use bfloat16 on the CPU where that is faster: `torch.autocast`."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def _followed(tensors: Sequence[Tensor]) -> bool:
