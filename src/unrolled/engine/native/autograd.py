@@ -16,10 +16,14 @@ from unrolled.equations import Program
 
 
 def unroll(
-    program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
+    program: Program,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    lengths: Tensor | None = None,
+    bf16: bool = False,
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, for float32 on the CPU, with products in bfloat16 under autocast to it."""
-    bf16 = wants_bf16()
+    """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`."""
     given = [parameters[p.name] for p in program.parameters]
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
     if _followed((x, *state, *given)):
@@ -29,11 +33,6 @@ def unroll(
     else:
         outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16)
     return outputs, tuple(final)
-
-
-def wants_bf16() -> bool:
-    """Whether torch is told to use bfloat16 on the CPU where that is faster: `torch.autocast`."""
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def _followed(tensors: Sequence[Tensor]) -> bool:

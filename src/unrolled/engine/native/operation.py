@@ -18,7 +18,13 @@ from unrolled.engine.native.rows import rows_of
 
 @torch.library.custom_op("unrolled::unroll", mutates_args=())
 def unroll(
-    program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool, bf16: bool
+    program: str,
+    x: Tensor,
+    state: list[Tensor],
+    parameters: list[Tensor],
+    lengths: Tensor | None,
+    keep: bool,
+    bf16: bool,
 ) -> list[Tensor]:
     """[outputs, *final states, trace for the backward pass]; `bf16` as in `cell_of`."""
     outputs, final, trace = unroll_forward(program_of(program), x, state, parameters, lengths, keep, bf16)
@@ -49,7 +55,13 @@ def _unroll_backward(
 
 @unroll.register_fake
 def _unroll_shapes(
-    program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool, bf16: bool
+    program: str,
+    x: Tensor,
+    state: list[Tensor],
+    parameters: list[Tensor],
+    lengths: Tensor | None,
+    keep: bool,
+    bf16: bool,
 ) -> list[Tensor]:
     outputs = x.new_empty(x.shape[0], x.shape[1], state[0].shape[1])
     sizes: tuple[Any, ...] = x.shape  # numbers, or symbols where sizes are left open
@@ -101,7 +113,16 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> Any:
         found = differentiable(program, x, state, parameters, lengths[0] if lengths else None, [d_outputs, *d_final])
         return None, found[0], found[1 : 1 + ctx.states], found[1 + ctx.states :], None, None, None
     d_x, *others = _unroll_backward(
-        ctx.program, x, state, parameters, lengths[0] if lengths else None, trace, d_outputs, d_final, of_input, ctx.bf16
+        ctx.program,
+        x,
+        state,
+        parameters,
+        lengths[0] if lengths else None,
+        trace,
+        d_outputs,
+        d_final,
+        of_input,
+        ctx.bf16,
     )
     return None, d_x if of_input else None, others[: ctx.states], others[ctx.states :], None, None, None
 

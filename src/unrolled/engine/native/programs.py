@@ -20,10 +20,8 @@ def named_of(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
     return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
 
 
-def cell_of(
-    program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], bf16: bool
-) -> CompiledCell:
-    """The plans of a Program at the sizes that the shapes show; with `bf16`, of products in bfloat16 where it can be."""
+def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], bf16: bool) -> CompiledCell:
+    """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it."""
     sizes = {program.inputs[0].shape[0]: int(x.shape[2])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
     for parameter, value in zip(program.parameters, given, strict=True):
