@@ -15,8 +15,7 @@ extern const Bf16Kernels bf16_avx512;
 
 const Bf16Kernels *bf16_kernels() {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  static const bool has = __builtin_cpu_supports("avx512bf16") && std::strcmp(kernels().name, "avx512") == 0;
+  static const bool has = std::strcmp(kernels().name, "avx512") == 0 && __builtin_cpu_supports("avx512bf16");
   if (has) return &bf16_avx512;
 #endif
   return nullptr;
