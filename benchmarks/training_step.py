@@ -1,4 +1,4 @@
-"""A whole training step of the language model, forward to optimizer, against the same model in torch.nn.
+"""A whole training step of the language model, forward to optimizer, against the same model in torch.nn, and in bf16.
 
 `python -m benchmarks.training_step`; medians of alternating runs. Prints one row per cell.
 """
@@ -7,13 +7,13 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from unrolled import LanguageModel, cells
-from unrolled.engine import engine_for
+from unrolled.engine import bf16_products, engine_for
 
 
 class TorchModel(nn.Module):
@@ -35,29 +35,31 @@ class TorchModel(nn.Module):
         return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), None
 
 
-def stepper(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
-    """One optimizer step of `model`, as a function."""
+def stepper(model: nn.Module, tokens: Tensor, bf16: bool = False) -> Callable[[], None]:
+    """One optimizer step of `model`, as a function; `bf16`: under autocast."""
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        model.loss(tokens, tokens)[0].backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss, _ = model.loss(tokens, tokens)
+        loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
     return step
 
 
-def alternate(ours: Callable[[], None], theirs: Callable[[], None], seconds: float) -> tuple[float, float]:
+def alternate(calls: Sequence[Callable[[], None]], seconds: float) -> list[float]:
     """Median seconds of each, run in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in calls]
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 4:
-        for side, call in zip(times, (ours, theirs), strict=True):
+        for own, call in zip(times, calls, strict=True):
             start = time.perf_counter()
             call()
-            side.append(time.perf_counter() - start)
-    return statistics.median(times[0][1:]), statistics.median(times[1][1:])
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own[1:]) for own in times]
 
 
 def main() -> None:
@@ -70,15 +72,20 @@ def main() -> None:
     a = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{a.layers} x {a.hidden}, batch {a.batch}, window {a.window}, vocabulary {a.vocabulary}")
-    print(f"{'cell':8} {'engine':10} {'ours ms':>9} {'torch.nn ms':>12} {'ratio':>7} {'tokens/s':>10}")
+    print(f"products in bf16: {bf16_products()[1]}")
+    heads = f"{'torch.nn ms':>12} {'ours ms':>9} {'ratio':>7} {'bf16 ms':>9} {'ratio':>7} {'tokens/s':>10}"
+    print(f"{'cell':8} {'engine':10} {heads}")
     tokens = torch.randint(a.vocabulary, (a.batch, a.window))
     for cell, kind in ((cells.vanilla, nn.RNN), (cells.lstm, nn.LSTM), (cells.gru, nn.GRU)):
         model = LanguageModel(cell, a.vocabulary, a.embedding, a.hidden, layers=a.layers)
         peer = TorchModel(kind, a.vocabulary, a.embedding, a.hidden, a.layers)
-        ours, theirs = alternate(stepper(model, tokens), stepper(peer, tokens), a.seconds)
+        calls = [stepper(peer, tokens), stepper(model, tokens), stepper(model, tokens, bf16_products()[0])]
+        theirs, ours, bf16 = alternate(calls, a.seconds)
         engine, _ = engine_for(torch.zeros(1))
-        speed = a.batch * a.window / ours
-        print(f"{cell.name:8} {engine:10} {1e3 * ours:9.1f} {1e3 * theirs:12.1f} {theirs / ours:6.2f}x {speed:10,.0f}")
+        print(
+            f"{cell.name:8} {engine:10} {1e3 * theirs:12.1f} {1e3 * ours:9.1f} {theirs / ours:6.2f}x "
+            f"{1e3 * bf16:9.1f} {theirs / bf16:6.2f}x {a.batch * a.window / bf16:10,.0f}"
+        )
 
 
 if __name__ == "__main__":

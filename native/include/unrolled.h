@@ -15,13 +15,16 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 4
+#define UNROLLED_ABI 5
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
 #define UNROLLED_BLOCK 16
 
 enum { UNROLLED_OK = 0, UNROLLED_INVALID = 1, UNROLLED_NO_MEMORY = 2 };
+
+/* Of the factors of products. Sums, and all that is no product, are float32; bfloat16 is where unrolled_bf16() says so. */
+enum { UNROLLED_FP32 = 0, UNROLLED_BF16 = 1 };
 
 enum {
   UNROLLED_COPY = 0,
@@ -77,6 +80,7 @@ typedef struct {
 typedef struct {
   int32_t arrays, matrices, registers, products, instructions, stages, tables;
   int32_t independent; /* 1: no step reads what another wrote, so steps may run at the same time */
+  int32_t precision;
   const unrolled_array *array;
   const unrolled_product *product;
   const unrolled_instruction *instruction;
@@ -90,7 +94,7 @@ typedef struct {
   const int64_t *offsets;  /* [tables][steps]: the first row of each step */
   float *const *array;     /* 64-byte aligned */
   const int64_t *array_rows;
-  const float *const *matrix; /* packed by unrolled_pack */
+  const float *const *matrix; /* packed in the plan's precision */
   int32_t threads;            /* at most so many; UNROLLED_PER_THREAD arrays have at least so many rows */
 } unrolled_run_arguments;
 
@@ -98,14 +102,16 @@ typedef struct unrolled_plan unrolled_plan;
 
 int unrolled_abi(void);
 const char *unrolled_instruction_set(void);
+/* 1 if this machine multiplies bfloat16, else 0. */
+int unrolled_bf16(void);
 
 int unrolled_plan_create(const unrolled_plan_description *description, unrolled_plan **plan, char *message);
 void unrolled_plan_destroy(unrolled_plan *plan);
 int unrolled_plan_run(const unrolled_plan *plan, const unrolled_run_arguments *arguments, char *message);
 
-/* Floats that the packed form of a (rows x columns) matrix takes. */
-int64_t unrolled_packed_size(int64_t rows, int64_t columns);
-/* Packs `matrix` (element (r, c) at r * row_stride + c * column_stride): transposing is swapping the strides. */
+/* Floats that the packed form of a (rows x columns) matrix takes, -1 if it has none. */
+int64_t unrolled_packed_size(int64_t rows, int64_t columns, int32_t precision);
+/* Packs `matrix` in float32 (element (r, c) at r * row_stride + c * column_stride): transposing is swapping the strides. */
 int unrolled_pack(const float *matrix, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
                   float *packed, int32_t threads, char *message);
 
@@ -115,7 +121,7 @@ typedef struct {
   int64_t rows, columns, row_stride, column_stride;
   float *packed;
 } unrolled_matrix;
-int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t threads, char *message);
+int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t precision, int32_t threads, char *message);
 
 /* Rows in any order and memory: row i begins at float offset[i] (offset NULL: i * row_stride), its blocks of 16 units are
  * `block_stride` floats apart. An array of the engine has row stride 16 and block stride 16 * rows, the rows of a
@@ -135,7 +141,8 @@ uint64_t unrolled_fingerprint(const float *values, int64_t count);
 /* result[i] (m x n, row stride ldr[i]) += a[i]^T b for i < count, over the first k rows of the arrays a[i] (of a_rows[i]
  * rows, m units) and b (of b_rows rows, n units): gradients of weights, sums over all steps and rows. */
 int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, const float *b, int64_t b_rows, int64_t m,
-                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t threads, char *message);
+                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t precision, int32_t threads,
+                   char *message);
 
 /* Runs `rounds` rounds of multiply-adds on registers on `threads` threads and returns how many floating-point operations
  * they were: with a clock around it, the peak of the machine. */
@@ -149,7 +156,7 @@ int unrolled_pointwise(int32_t opcode, const float *a, const float *b, float *y,
  * forking the stream. Whoever else is in a call, a stream computes the same bits as alone. */
 typedef struct {
   const unrolled_plan *plan;
-  const void *const *matrix;  /* packed by unrolled_pack, or if `int8` is not 0 by unrolled_int8_pack */
+  const void *const *matrix;  /* packed in float32, or if `int8` is not 0 by unrolled_int8_pack */
   const float *const *fixed;  /* for each array of the plan: its only row, or NULL for one that a call makes */
   int32_t states, inputs, logits, state_stages; /* logits: an array; state_stages: so many make all new states */
   int32_t int8;

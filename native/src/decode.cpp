@@ -17,6 +17,7 @@ constexpr int64_t most_rows = 1 << 24, most_steps = int64_t(1) << 38, most_threa
 int check(const unrolled_decoder_description &d, char *message) {
   if (!d.plan || (!d.plan->matrix_rows.empty() && !d.matrix) || (!d.plan->arrays.empty() && !d.fixed))
     return invalid(message, "a decoder without plan, matrices or arrays");
+  if (d.plan->bf16) return invalid(message, "a decoder of products in bfloat16");
   const int arrays = int(d.plan->arrays.size());
   const auto made = [&](int32_t a) {
     return a >= 0 && a < arrays && !d.fixed[a] && d.plan->arrays[a].addressing == UNROLLED_ROWS;

@@ -1,9 +1,10 @@
 // Packing: a matrix as panels of 16 of its rows side by side, each panel contiguous along the columns.
-// packed[p][c][u] = matrix(16 p + u, c); the rows beyond the last are zero.
+// packed[p][c][u] = matrix(16 p + u, c); the rows beyond the last are zero. In bfloat16 two columns lie together:
+// packed[p][c / 2][u][c % 2].
 #include <algorithm>
 #include <cstring>
 
-#include "kernels.h"
+#include "bf16.h"
 #include "status.h"
 #include "threads.h"
 
@@ -31,25 +32,28 @@ void pack_panel(const float *from, int64_t units, int64_t columns, int64_t row_s
 }  // namespace
 }  // namespace unrolled
 
-int64_t unrolled_packed_size(int64_t rows, int64_t columns) {
+int64_t unrolled_packed_size(int64_t rows, int64_t columns, int32_t precision) {
+  using namespace unrolled;
   if (rows < 0 || columns < 0 || rows > (1 << 24) || columns > (1 << 24)) return -1;
-  return (rows + unrolled::block - 1) / unrolled::block * unrolled::block * columns;
+  if (precision != UNROLLED_FP32 && precision != UNROLLED_BF16) return -1;
+  return (rows + block - 1) / block * block * (precision == UNROLLED_BF16 ? pairs_of(columns) : columns);
 }
 
 int unrolled_pack(const float *matrix, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
                   float *packed, int32_t threads, char *message) {
   const unrolled_matrix one{matrix, rows, columns, row_stride, column_stride, packed};
-  return unrolled_pack_all(&one, 1, threads, message);
+  return unrolled_pack_all(&one, 1, UNROLLED_FP32, threads, message);
 }
 
-int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t threads, char *message) {
+int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t precision, int32_t threads, char *message) {
   using namespace unrolled;
-  if (count < 0 || threads < 1 || (count > 0 && matrices == nullptr))
-    return invalid(message, "packing %lld matrices on %d threads", (long long)count, threads);
+  const Bf16Kernels *bf16 = precision == UNROLLED_BF16 ? bf16_kernels() : nullptr;
+  if (count < 0 || threads < 1 || (count > 0 && matrices == nullptr) || (precision != UNROLLED_FP32 && !bf16))
+    return invalid(message, "packing %lld matrices on %d threads in precision %d", (long long)count, threads, precision);
   int64_t floats = 0;
   for (int64_t i = 0; i < count; ++i) {
     const unrolled_matrix &m = matrices[i];
-    const int64_t size = unrolled_packed_size(m.rows, m.columns);
+    const int64_t size = unrolled_packed_size(m.rows, m.columns, precision);
     if (size < 0 || (size > 0 && (m.matrix == nullptr || m.packed == nullptr)))
       return invalid(message, "nothing to pack in %lld x %lld", (long long)m.rows, (long long)m.columns);
     floats += size;
@@ -58,9 +62,13 @@ int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t th
     for (int64_t i = 0; i < count; ++i) {
       const unrolled_matrix &m = matrices[i];
       const int64_t panels = (m.rows + block - 1) / block;
-      for (int64_t p = panels * thread / active; p < panels * (thread + 1) / active; ++p)
+      for (int64_t p = panels * thread / active; p < panels * (thread + 1) / active; ++p) {
+        float *packed = m.packed + p * block * (bf16 ? pairs_of(m.columns) : m.columns);
+        float *panel = bf16 ? pairs_memory(block * m.columns) : packed;
         pack_panel(m.matrix + p * block * m.row_stride, std::min<int64_t>(block, m.rows - p * block), m.columns,
-                   m.row_stride, m.column_stride, m.packed + p * block * m.columns);
+                   m.row_stride, m.column_stride, panel);
+        if (bf16) bf16->pair_rows(panel, m.columns, packed);  // its columns are the rows of a block
+      }
     }
   });
   return UNROLLED_OK;

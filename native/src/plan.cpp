@@ -1,8 +1,10 @@
 // Making a plan: everything that a run relies on is checked here, once.
 #include "plan.h"
 
+#include <algorithm>
 #include <new>
 
+#include "bf16.h"
 #include "status.h"
 
 namespace unrolled {
@@ -26,6 +28,8 @@ int check_counts(const unrolled_plan_description &d, char *message) {
   if ((d.arrays && !d.array) || (d.products && !d.product) || (d.instructions && !d.instruction) ||
       (d.stages && !d.stage) || (d.matrices && (!d.matrix_rows || !d.matrix_columns)))
     return invalid(message, "a list of the plan is missing");
+  if (d.precision != UNROLLED_FP32 && (d.precision != UNROLLED_BF16 || bf16_kernels() == nullptr))
+    return invalid(message, "this machine has no products of precision %d", d.precision);
   return UNROLLED_OK;
 }
 
@@ -149,6 +153,14 @@ std::vector<Sums> make_sums(const unrolled_plan_description &d, const unrolled_s
   return all;
 }
 
+std::vector<int> make_vectors(const unrolled_plan_description &d, const unrolled_stage &stage) {
+  std::vector<int> vectors;
+  for (int i = stage.first_product; i < stage.first_product + stage.products; ++i)
+    if (std::find(vectors.begin(), vectors.end(), d.product[i].vector) == vectors.end())
+      vectors.push_back(d.product[i].vector);
+  return vectors;
+}
+
 std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled_stage &stage) {
   std::vector<bool> used(d.arrays, false);
   for (int i = stage.first_instruction; i < stage.first_instruction + stage.instructions; ++i)
@@ -162,7 +174,7 @@ std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled
 
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
   constexpr int together = 3;  // blocks of units: as many panels as a tile has, whatever the number of gates
-  Stage stage{from, make_sums(d, from), make_touched(d, from), together};
+  Stage stage{from, make_sums(d, from), make_vectors(d, from), make_touched(d, from), together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;
@@ -188,7 +200,8 @@ int unrolled_plan_create(const unrolled_plan_description *d, unrolled_plan **pla
                                    {d->matrix_columns, d->matrix_columns + d->matrices},
                                    d->registers,
                                    d->tables,
-                                   d->independent != 0};
+                                   d->independent != 0,
+                                   d->precision == UNROLLED_BF16};
     for (int i = 0; i < d->stages; ++i) made->stages.push_back(make_stage(*d, d->stage[i]));
     *plan = made;
     return UNROLLED_OK;

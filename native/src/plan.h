@@ -17,6 +17,7 @@ struct Sums {
 
 struct Stage : unrolled_stage {
   std::vector<Sums> sums;
+  std::vector<int> vectors;  // arrays that its products read
   std::vector<int> touched;  // arrays with a row for each row that its instructions read or write
   int unit_blocks;  // taken together, so that a pass has panels enough also with a single product
 };
@@ -30,5 +31,5 @@ struct unrolled_plan {
   std::vector<unrolled::Stage> stages;
   std::vector<int64_t> matrix_rows, matrix_columns;
   int registers, tables;
-  bool independent;
+  bool independent, bf16;
 };

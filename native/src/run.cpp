@@ -4,6 +4,7 @@
 #include <new>
 #include <vector>
 
+#include "bf16.h"
 #include "plan.h"
 #include "status.h"
 #include "threads.h"
@@ -31,10 +32,18 @@ struct Run {
   }
 };
 
+// The vectors of a product, one for each row, as its left operand.
+struct Left {
+  const float *first;
+  ptrdiff_t row_stride, block_stride;
+  int64_t depth;
+};
+
 class Worker {
  public:
   Worker(const Run &run, int thread)
-      : run_(run), thread_(thread), code_(run.plan.instructions.size()) {
+      : run_(run), thread_(thread), code_(run.plan.instructions.size()), left_(run.plan.arrays.size()),
+        multiply_(run.plan.bf16 ? bf16_kernels()->multiply : kernels().multiply) {
     int unit_blocks = 1;
     for (const Stage &stage : run.plan.stages) unit_blocks = std::max(unit_blocks, stage.unit_blocks);
     registers_.resize(size_t(unit_blocks) * run.plan.registers * register_size + block);
@@ -47,13 +56,14 @@ class Worker {
              int64_t last_block) {
     const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
     const int ahead = stage.sums.empty() ? stage.unit_blocks : 0;  // a product gives time enough to fetch its own blocks
+    find_vectors(stage, step, first_row, rows);
     for (int64_t b = first_block; b < last_block; b += stage.unit_blocks) {
       const int width = int(std::min<int64_t>(stage.unit_blocks, last_block - b));
       for (int64_t i = 0; i < chunks; ++i) {
         const int64_t row = first_row + rows * i / chunks;
         const int count = int(first_row + rows * (i + 1) / chunks - row);
         for (int j = 0; j < width && b + ahead + j < last_block; ++j) fetch(stage, step, row, count, b + ahead + j);
-        for (const Sums &sums : stage.sums) multiply(sums, step, row, count, b, width);
+        for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
         for (int j = 0; j < width; ++j) {
           resolve(stage, step, row, b + j, j);
           kernels().execute(code_.data(), stage.instructions, count);
@@ -79,20 +89,41 @@ class Worker {
     }
   }
 
-  void multiply(const Sums &sums, int64_t step, int64_t row, int rows, int64_t first_block, int width) {
+  // Finds the vectors of the stage's products; those of bfloat16 are rounded here, once for all its units.
+  void find_vectors(const Stage &stage, int64_t step, int64_t first_row, int64_t rows) {
+    const auto own_rows = [&](int index) {
+      return run_.plan.arrays[index].addressing == UNROLLED_BROADCAST ? int64_t(1) : rows;
+    };
+    float *pairs = nullptr;
+    if (run_.plan.bf16) {
+      int64_t floats = 0;
+      for (int index : stage.vectors) floats += paired_size(own_rows(index), run_.plan.arrays[index].width);
+      pairs = pairs_memory(floats);
+    }
+    for (int index : stage.vectors) {
+      const unrolled_array &vector = run_.plan.arrays[index];
+      const ptrdiff_t row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : block;
+      const float *first = run_.given.array[index] + (run_.offset(index, step) + first_row) * row_stride;
+      const ptrdiff_t block_stride = run_.given.array_rows[index] * block;
+      if (!run_.plan.bf16) {
+        left_[index] = {first, row_stride, block_stride, vector.width};
+        continue;
+      }
+      bf16_kernels()->pair_units(first, own_rows(index), vector.width, block_stride, pairs);
+      left_[index] = {pairs, row_stride, own_rows(index) * block, pairs_of(vector.width)};
+      pairs += paired_size(own_rows(index), vector.width);
+    }
+  }
+
+  // `row` counts from the first that find_vectors() was told.
+  void multiply(const Sums &sums, int64_t row, int rows, int64_t first_block, int width) {
     Product p{};
     p.rows = rows;
     p.result_stride = block;
     for (int t = 0; t < sums.terms; ++t) {
       const unrolled_product *q = run_.plan.products.data();
-      const int index = q[sums.product[t * sums.registers]].vector;
-      const unrolled_array &vector = run_.plan.arrays[index];
-      Term &term = p.term[p.terms++];
-      term.depth = vector.width;
-      term.row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : block;
-      term.a = run_.given.array[index] + (run_.offset(index, step) + row) * term.row_stride;
-      term.depth_stride = 1;
-      term.block_stride = run_.given.array_rows[index] * block;
+      const Left &left = left_[q[sums.product[t * sums.registers]].vector];
+      p.term[p.terms++] = {left.depth, left.first + row * left.row_stride, left.row_stride, 1, left.block_stride, {}};
       if (p.terms < max_terms && t + 1 < sums.terms) continue;
       p.accumulate = sums.accumulate || t >= max_terms;
       const int first_term = t + 1 - p.terms;
@@ -105,7 +136,7 @@ class Worker {
         }
         p.result[p.panels] = register_at(q[sums.product[number]].destination, unit_block);
         if (++p.panels == max_panels || i + 1 == sums.registers * width) {
-          kernels().multiply(p);
+          multiply_(p);
           p.panels = 0;
         }
       }
@@ -139,6 +170,8 @@ class Worker {
   const Run &run_;
   int thread_;
   std::vector<Pointwise> code_;
+  std::vector<Left> left_;  // by array; those of the stage's vectors are right
+  void (*multiply_)(const Product &);
   std::vector<float> registers_;
   float *register_base_;
 };

@@ -45,7 +45,7 @@ struct Matrix {
   }
 
   static int64_t size(int64_t rows, int64_t columns, bool int8) {
-    return int8 ? unrolled_int8_size(rows, columns) / 4 : unrolled_packed_size(rows, columns);
+    return int8 ? unrolled_int8_size(rows, columns) / 4 : unrolled_packed_size(rows, columns, UNROLLED_FP32);
   }
 };
 
@@ -89,7 +89,8 @@ struct Model {
                                          {UNROLLED_ADD, LOGITS, ARRAYS, BIAS}};
     const unrolled_stage stages[] = {{units, 0, 1, 0, 2}, {units, 1, 2, 2, 1}, {vocabulary, 3, 1, 3, 1}};
     const int64_t rows[] = {units, units, vocabulary}, columns[] = {units, units, units};
-    const unrolled_plan_description description{ARRAYS, 3, 1, 4, 4, 3, 2, 0, arrays, products, code, stages, rows, columns};
+    const unrolled_plan_description description{ARRAYS, 3,        1,    4,      4,    3,      2, 0, UNROLLED_FP32,
+                                                arrays, products, code, stages, rows, columns};
     CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_OK);
 
     const void *matrices[] = {W.packed.data(), R.packed.data(), V.packed.data()};

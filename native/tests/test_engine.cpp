@@ -24,17 +24,27 @@ struct Memory {
 
 float value(int seed) { return float((seed * 37 % 101) - 50) / 100.0f; }
 
-std::vector<float> packed(const std::vector<float> &matrix, int64_t rows, int64_t columns, int threads) {
-  std::vector<float> result(unrolled_packed_size(rows, columns));
-  CHECK(unrolled_pack(matrix.data(), rows, columns, columns, 1, result.data(), threads, message) == UNROLLED_OK);
+// A factor of a product, as the precision rounds it: to nearest, ties to even.
+double factor(float number, int precision) {
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  if (precision == UNROLLED_BF16) bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+  std::memcpy(&number, &bits, sizeof bits);
+  return number;
+}
+
+std::vector<float> packed(const std::vector<float> &matrix, int64_t rows, int64_t columns, int precision, int threads) {
+  std::vector<float> result(unrolled_packed_size(rows, columns, precision));
+  const unrolled_matrix one{matrix.data(), rows, columns, columns, 1, result.data()};
+  CHECK(unrolled_pack_all(&one, 1, precision, threads, message) == UNROLLED_OK);
   return result;
 }
 
 // h_t = tanh(W h_{t-1} + x_t) by the engine and by three loops.
-void recurrence(int64_t batch, int64_t steps, int64_t units, int threads) {
+void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int threads) {
   std::vector<float> matrix(units * units);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i)) / 4;
-  const std::vector<float> panels = packed(matrix, units, units, threads);
+  const std::vector<float> panels = packed(matrix, units, units, precision, threads);
   Memory x(batch * steps, units), h(batch * (steps + 1), units);
   for (int64_t r = 0; r < batch * steps; ++r)
     for (int64_t u = 0; u < units; ++u) x.at(r, u) = value(int(r * 7 + u));
@@ -45,7 +55,8 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int threads) {
   const unrolled_product product{0, 1, 3, 0};
   const unrolled_instruction code[] = {{UNROLLED_ADD, 3, 3, 0}, {UNROLLED_TANH, 2, 3, 3}};
   const unrolled_stage stage{units, 0, 1, 0, 2};
-  const unrolled_plan_description description{3, 1, 1, 1, 2, 1, 2, 0, arrays, &product, code, &stage, &units, &units};
+  const unrolled_plan_description description{3,      1,        1,    1,      2,      1,     2, 0, precision,
+                                              arrays, &product, code, &stage, &units, &units};
   unrolled_plan *plan = nullptr;
   CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_OK);
 
@@ -63,13 +74,13 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int threads) {
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t u = 0; u < units; ++u) {
         double sum = x.at(s * batch + b, u);
-        for (int64_t k = 0; k < units; ++k) sum += double(matrix[u * units + k]) * h.at(s * batch + b, k);
+        for (int64_t k = 0; k < units; ++k) sum += factor(matrix[u * units + k], precision) * factor(h.at(s * batch + b, k), precision);
         // 5e-6: a sum of at most 70 products below 1, each off by half a unit in the last place, and tanh's 2.5.
         CHECK(std::fabs(std::tanh(sum) - h.at((s + 1) * batch + b, u)) < 5e-6);
       }
 }
 
-void outer_product(int64_t m, int64_t n, int64_t k, int threads) {
+void outer_product(int64_t m, int64_t n, int64_t k, int precision, int threads) {
   Memory a(k + 3, m), b(k, n);  // more rows than take part: a's last three
   std::vector<float> result(m * n, 1.0f);
   for (int64_t r = 0; r < k; ++r) {
@@ -78,11 +89,11 @@ void outer_product(int64_t m, int64_t n, int64_t k, int threads) {
   }
   const float *left[] = {a.data()};
   float *to[] = {result.data()};
-  CHECK(unrolled_outer(1, left, &a.rows, b.data(), b.rows, m, n, k, to, &n, threads, message) == UNROLLED_OK);
+  CHECK(unrolled_outer(1, left, &a.rows, b.data(), b.rows, m, n, k, to, &n, precision, threads, message) == UNROLLED_OK);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
       double sum = 1;
-      for (int64_t r = 0; r < k; ++r) sum += double(a.at(r, i)) * b.at(r, j);
+      for (int64_t r = 0; r < k; ++r) sum += factor(a.at(r, i), precision) * factor(b.at(r, j), precision);
       CHECK(std::fabs(sum - result[i * n + j]) < 1e-6 * double(k + 10));  // k roundings of sums below k / 4
     }
 }
@@ -112,8 +123,17 @@ void refusals() {
   CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_INVALID);
   CHECK(std::strlen(message) > 0);
   CHECK(unrolled_plan_run(nullptr, nullptr, nullptr) == UNROLLED_INVALID);
-  CHECK(unrolled_packed_size(-1, 3) == -1);
-  CHECK(unrolled_pack_all(nullptr, 1, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_packed_size(-1, 3, UNROLLED_FP32) == -1);
+  CHECK(unrolled_packed_size(3, 3, 2) == -1);
+  CHECK(unrolled_pack_all(nullptr, 1, UNROLLED_FP32, 1, message) == UNROLLED_INVALID);
+  for (int precision : {-1, 2, unrolled_bf16() ? 3 : int(UNROLLED_BF16)}) {
+    unrolled_plan_description empty{};
+    empty.precision = precision;
+    CHECK(unrolled_plan_create(&empty, &plan, message) == UNROLLED_INVALID);
+    CHECK(unrolled_pack_all(nullptr, 0, precision, 1, message) == UNROLLED_INVALID);
+    CHECK(unrolled_outer(0, nullptr, nullptr, nullptr, 0, 0, 0, 0, nullptr, nullptr, precision, 1, message) ==
+          UNROLLED_INVALID);
+  }
   CHECK(unrolled_copy_rows(nullptr, nullptr, 1, 1, 0, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_pack(nullptr, 3, 3, 3, 1, nullptr, 1, message) == UNROLLED_INVALID);
 }
@@ -123,10 +143,13 @@ void refusals() {
 int main() {
   CHECK(unrolled_abi() == UNROLLED_ABI);
   for (int threads : {1, 2, 4}) {
-    for (int64_t batch : {1, 5, 30, 61}) recurrence(batch, 4, 33, threads);
-    recurrence(3, 2, 70, threads);
-    outer_product(33, 17, 50, threads);
-    outer_product(7, 130, 800, threads);
+    for (int precision : {UNROLLED_FP32, unrolled_bf16() ? UNROLLED_BF16 : UNROLLED_FP32}) {
+      for (int64_t batch : {1, 5, 30, 61}) recurrence(batch, 4, 33, precision, threads);
+      recurrence(3, 2, 70, precision, threads);
+      outer_product(33, 17, 51, precision, threads);
+      outer_product(7, 130, 801, precision, threads);
+      outer_product(18, 600, 35, precision, threads);
+    }
     copied_rows(5, 33, threads);
     copied_rows(900, 80, threads);
   }

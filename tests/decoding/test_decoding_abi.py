@@ -39,7 +39,7 @@ class Case:
         sizes = [(ctypes.c_int64 * 2)(UNITS, VOCABULARY), (ctypes.c_int64 * 2)(UNITS, UNITS)]
         self.kept = [*lists, *sizes]
         self.plan = ctypes.c_void_p()
-        description = library.PlanDescription(5, 2, 1, 2, 3, 2, 2, 0, *lists, *sizes)
+        description = library.PlanDescription(5, 2, 1, 2, 3, 2, 2, 0, library.FP32, *lists, *sizes)
         library.call("unrolled_plan_create", description, ctypes.byref(self.plan))
         self.decoder = ctypes.c_void_p()
 
@@ -58,8 +58,12 @@ class Case:
 
     def create(self) -> int:
         """The status of unrolled_decoder_create."""
-        size = library.library().unrolled_int8_size if self.int8 else library.library().unrolled_packed_size
-        matrices = [_aligned(size(rows, UNITS)) for rows in (UNITS, VOCABULARY)]
+        native = library.library()
+        sizes = [(rows, UNITS) for rows in (UNITS, VOCABULARY)]
+        matrices = [
+            _aligned(native.unrolled_int8_size(*s) if self.int8 else native.unrolled_packed_size(*s, library.FP32))
+            for s in sizes
+        ]
         bias, table = _aligned(48), _aligned(VOCABULARY * 48)
         fixed = [self.rng.choice((None, bias)) if self.rng.random() < 0.02 else row for row in (None,) * 4 + (bias,)]
         counts = [self.maybe(value, WILD) for value in (1, 1, LOGITS, 1)]

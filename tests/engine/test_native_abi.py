@@ -40,14 +40,15 @@ def plan_description(rng: random.Random) -> tuple[library.PlanDescription, list]
     ]
     counts = [3, 1, 2, 1, 2, 1, 0]
     counts = [rng.choice((-1, 0, 2**31 - 1)) if rng.random() < 0.02 else c for c in counts]
-    return library.PlanDescription(*counts, rng.randrange(2), *given), [*lists, inputs, units]
+    precision = rng.choice((library.FP32, library.BF16, 2)) if rng.random() < 0.1 else library.FP32
+    return library.PlanDescription(*counts, rng.randrange(2), precision, *given), [*lists, inputs, units]
 
 
 def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: int) -> int:
     """Run a plan that was accepted, on memory that fits or on numbers that say it does not."""
     steps, batch = rng.randrange(4), rng.randrange(1, 30)
     memory = [np.zeros((32, 64), np.float32) for _ in range(3)]
-    packed = np.zeros(library.library().unrolled_packed_size(units, inputs), np.float32)
+    packed = np.zeros(library.library().unrolled_packed_size(units, inputs, library.FP32), np.float32)
     active = np.full(max(steps, 1), batch, np.int64)
     if rng.random() < 0.2:
         active[0] = rng.choice((-5, 33, 2**40))
@@ -94,11 +95,14 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
         pointer = memory.ctypes.data if rng.random() > 0.2 else None
         message = ctypes.create_string_buffer(library.MESSAGE)
         threads = rng.choice((-1, 0, 1, 2))
+        precision = rng.choice((library.FP32, library.BF16, 2)) if rng.random() < 0.1 else library.FP32
         if function == "pack":
             status = native.unrolled_pack(pointer, *size[:2], 32, 1, result.ctypes.data, threads, message)
         elif function == "pack_all":
             one = (library.Matrix * 1)(library.Matrix(pointer, *size[:2], 32, 1, result.ctypes.data))
-            status = native.unrolled_pack_all(one if pointer else None, rng.choice((-1, 0, 1)), threads, message)
+            status = native.unrolled_pack_all(
+                one if pointer else None, rng.choice((-1, 0, 1)), precision, threads, message
+            )
         elif function == "copy_rows":
             to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
             status = native.unrolled_copy_rows(
@@ -118,6 +122,7 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
                 *size,
                 one if pointer is None else out,
                 stride,
+                precision,
                 threads,
                 message,
             )

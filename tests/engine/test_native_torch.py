@@ -17,9 +17,10 @@ def case():
 
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([5, 2, 0, 3])], ids=["full", "ragged"])
-def test_torch_checks_the_operation(case, lengths):
+@pytest.mark.parametrize("bf16", [False, True])
+def test_torch_checks_the_operation(case, lengths, bf16):
     parameters, x, state = case
-    arguments = (CELLS["lstm"].to_json(), x, list(state), list(parameters.values()), lengths, True)
+    arguments = (CELLS["lstm"].to_json(), x, list(state), list(parameters.values()), lengths, True, bf16)
     torch.library.opcheck(
         torch.ops.unrolled.unroll.default,
         arguments,

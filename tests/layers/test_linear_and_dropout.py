@@ -38,6 +38,16 @@ def test_linear_in_float64_and_without_bias_is_torchs_own():
     torch.testing.assert_close(without(x.float()), nn.functional.linear(x.float(), without.weight))
 
 
+def test_linear_under_autocast_is_torchs_in_bfloat16_and_gives_float32():
+    ours, theirs = Linear(70, 33), nn.Linear(70, 33)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(7, 70)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got, rounded = ours(x), theirs(x)
+    assert got.dtype == torch.float32 and rounded.dtype == torch.bfloat16
+    assert torch.equal(got, rounded.float())
+
+
 def test_second_derivatives_of_linear(monkeypatch):
     monkeypatch.setattr(module, "_WORTH", 0)
     layer = Linear(4, 3)

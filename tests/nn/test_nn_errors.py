@@ -6,6 +6,7 @@ from drop_ins import pair, ran_native
 
 import unrolled
 from unrolled import UnrolledError
+from unrolled.engine import choice
 
 BAD_CALLS = {
     "input of 1 dimension": lambda m: m(torch.randn(5)),
@@ -79,10 +80,12 @@ def test_float64_is_torchs_own() -> None:
     assert torch.equal(ours(x)[0], theirs(x)[0])
 
 
-def test_autocast_is_torchs_own() -> None:
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_is_torchs_own_where_the_engine_has_no_such_products(dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "has_bf16", lambda: False)
     theirs, ours = pair("GRU", 5, 7)
     x = torch.randn(3, 2, 5)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         wanted, got = theirs(x)[0], ours(x)[0]
     assert got.dtype == wanted.dtype
     assert torch.equal(got, wanted)

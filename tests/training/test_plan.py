@@ -1,5 +1,6 @@
 """From settings and a budget to a plan: what grows with minutes, what the user decides, and the schedule."""
 
+import json
 import time
 from dataclasses import replace
 from pydoc_data.topics import topics
@@ -8,6 +9,7 @@ import pytest
 
 from unrolled import UnrolledError, cells
 from unrolled.text import Corpus, prepare
+from unrolled.training import planner
 from unrolled.training.plan import Plan, Settings
 from unrolled.training.planner import make_plan
 
@@ -106,6 +108,28 @@ def test_a_plan_survives_json(corpus: Corpus) -> None:
     assert Plan.from_json(plan.to_json()) == plan
 
 
+def test_a_plan_of_before_there_was_a_choice_of_precision_is_one_of_fp32(corpus: Corpus) -> None:
+    earlier = json.loads(planned(corpus, steps=3).to_json())
+    del earlier["precision"]
+    assert Plan.from_json(json.dumps(earlier)).precision == "fp32"
+
+
+@pytest.mark.parametrize("can", [False, True])
+def test_products_are_in_bf16_where_it_is_to_be_had(corpus: Corpus, can: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "bf16_products", lambda device: (can, "for a reason"))
+    assert planned(corpus, steps=3).precision == ("bf16" if can else "fp32")
+    assert planned(corpus, steps=3, precision="fp32").precision == "fp32"
+    if can:
+        assert planned(corpus, steps=3, precision="bf16").precision == "bf16"
+    else:
+        with pytest.raises(UnrolledError, match=r"no products in bf16 here: for a reason\. Leave --precision out, or"):
+            planned(corpus, steps=3, precision="bf16")
+
+
+def test_products_elsewhere_than_on_the_cpu_are_in_fp32(corpus: Corpus) -> None:
+    assert make_plan(corpus, cells.lstm, Settings(steps=3), seconds, device="meta").precision == "fp32"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -115,6 +139,7 @@ def test_a_plan_survives_json(corpus: Corpus) -> None:
         ({"hidden": 0}, "hidden must be a whole number of at least 1, not 0"),
         ({"dropout": 1.0}, "dropout must be a probability of at least 0 and below 1, not 1.0"),
         ({"learning_rate": -1}, "learning rate must be a number above 0, not -1"),
+        ({"precision": "int8"}, "precision must be fp32 or bf16, not int8"),
         ({"seed": -1}, "seed must be a whole number"),
     ],
 )

@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from unrolled.engine import bf16_products
+
 RUN = ["--steps", "150", "--hidden", "24", "--layers", "1", "--batch", "4", "--window", "16", "--dropout", "0.2"]
 
 
@@ -26,10 +28,17 @@ def finish(*arguments: str | Path) -> str:
     return output
 
 
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def settings(request: pytest.FixtureRequest) -> list[str]:
+    if request.param == "bf16" and not bf16_products()[0]:
+        pytest.skip(bf16_products()[1])
+    return [*RUN, "--precision", request.param]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undisturbed(text_file: Path, settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("undisturbed") / "model.safetensors"
-    finish(text_file, "-o", path, *RUN)
+    finish(text_file, "-o", path, *settings)
     return path
 
 
@@ -43,11 +52,13 @@ def assert_same_run(path: Path, other: Path) -> None:
             assert torch.equal(left[key], right[key]), f"{ours.name}: {key} differs"
 
 
-def test_resuming_after_kill_9_at_random_moments_is_exact(text_file: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_resuming_after_kill_9_at_random_moments_is_exact(
+    text_file: Path, settings: list[str], undisturbed: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "model.safetensors"
     moments = random.Random(7)
     kills = 0
-    process = start(text_file, "-o", path, *RUN)
+    process = start(text_file, "-o", path, *settings)
     while kills < 3:
         checkpoint = path.with_suffix(".run") / "checkpoint.safetensors"
         deadline = time.monotonic() + 60
@@ -67,10 +78,10 @@ def test_resuming_after_kill_9_at_random_moments_is_exact(text_file: Path, undis
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_resuming_is_exact(
-    text_file: Path, undisturbed: Path, tmp_path: Path
+    text_file: Path, settings: list[str], undisturbed: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.safetensors"
-    process = start(text_file, "-o", path, *RUN)
+    process = start(text_file, "-o", path, *settings)
     checkpoint = path.with_suffix(".run") / "checkpoint.safetensors"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -100,6 +111,7 @@ def test_an_unfinished_run_is_not_overwritten(text_file: Path, tmp_path: Path) -
 
 def test_two_processes_learn_what_one_does(text_file: Path, tmp_path: Path) -> None:
     run = ["--steps", "6", "--hidden", "16", "--layers", "1", "--batch", "4", "--window", "16", "--dropout", "0"]
+    run += ["--precision", "fp32"]  # the processes' parts of a gradient would be rounded before they are added up
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     finish(text_file, "-o", one, *run)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unrolled"]

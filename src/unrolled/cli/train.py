@@ -30,6 +30,9 @@ def train(
         str, typer.Option(help="The share of the text to judge by, from its end; or a file of its own.")
     ] = "0.1",
     seed: Annotated[int, typer.Option(help="Start of all that is random.")] = 0,
+    precision: Annotated[
+        str | None, typer.Option(help="Of products: fp32, or bf16, the faster one, where the processor has it.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an earlier run for the same model file.")
@@ -44,7 +47,7 @@ def train(
     from unrolled.training import Settings, Stopped, run_folder
     from unrolled.training import train as run_training
 
-    settings = Settings(minutes, steps, hidden, layers, members, embedding, batch, window, lr, dropout, seed)
+    settings = Settings(minutes, steps, hidden, layers, members, embedding, batch, window, lr, dropout, seed, precision)
     asked = _StopRequest()
     events = run_training(
         text or [],

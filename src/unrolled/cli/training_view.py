@@ -143,6 +143,7 @@ class _Panel:
 def plan_lines(event: Planned, resumed: bool) -> list[str]:
     """The choices of a run, for the user to read and override."""
     plan, corpus = event.plan, event.corpus
+    passes = plan.steps * plan.batch * plan.window / len(corpus.train.ids)
     skipped = [f"skipped    {line}" for line in corpus.skipped]
     return [
         *skipped,
@@ -152,7 +153,7 @@ def plan_lines(event: Planned, resumed: bool) -> list[str]:
         f"model      {plan.program.name}, --layers {plan.layers} --hidden {plan.hidden} --embedding {plan.embedding} "
         f"--members {plan.members} --dropout {plan.dropout:g}: {event.parameters:,} parameters",
         f"training   --steps {plan.steps} --batch {plan.batch} --window {plan.window} --lr {plan.learning_rate:.2g} "
-        f"--seed {plan.seed}: {plan.steps * plan.batch * plan.window / len(corpus.train.ids):.1f} passes over the text",
+        f"--seed {plan.seed} --precision {plan.precision}: {passes:.1f} passes over the text",
         f"expected   {event.expected_bits_per_byte:.1f} bits per byte, give or take a quarter, for a text of this kind"
         + (f"; done in {duration(plan.seconds)}" if plan.seconds else ""),
         *([f"resuming at step {event.step}"] if resumed and event.step else []),

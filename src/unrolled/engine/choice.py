@@ -3,12 +3,14 @@
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unrolled.engine import reference
-from unrolled.engine.native.library import NativeError, library
+from unrolled.engine.native.library import NativeError, has_bf16, library
 from unrolled.engine.reference import State
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
@@ -47,24 +49,52 @@ def engine_for(x: Tensor) -> tuple[str, str]:
         if wanted == "native":
             raise
         return "reference", str(error)
-    return "native", "float32 on the CPU"
+    return "native", "float32 on the CPU" + (", with products in bfloat16" if autocast_bf16() and has_bf16() else "")
+
+
+def bf16_products(device: str = "cpu") -> tuple[bool, str]:
+    """Whether products can be in bfloat16 on a device, and the reason why, for a person to read.
+
+    Where they can be, they are under `torch.autocast("cpu", dtype=torch.bfloat16)`; all else stays float32.
+    """
+    engine, reason = engine_for(torch.empty(0, device=device))
+    if engine != "native":
+        return False, f"only the native engine has products in bfloat16, and the reference runs: {reason}"
+    if not has_bf16():
+        return False, "this processor has no AVX512_BF16, or its kernels of AVX-512 are not in use"
+    return True, "this processor has AVX512_BF16"
+
+
+def autocast_bf16() -> bool:
+    """Whether torch is told to use bfloat16 on the CPU."""
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+def in_float32(value: Any) -> Any:
+    """A tensor, or a tuple or list of them, in float32 where autocast on the CPU had made 16 bits of it."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(in_float32, value))
+    rounded = isinstance(value, Tensor) and value.is_cpu and value.dtype in (torch.bfloat16, torch.float16)
+    return value.float() if rounded and torch.is_autocast_enabled("cpu") else value
 
 
 def unroll(
     program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, by the engine of `engine_for`."""
+    """As `reference.unroll`, by the engine of `engine_for`; for autocast see `bf16_products`."""
     engine, reason = engine_for(x)
-    if engine == "native":
-        from unrolled.engine.native import autograd
+    bf16 = autocast_bf16()
+    with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+        if engine == "native":
+            from unrolled.engine.native import autograd
 
-        try:
-            return autograd.unroll(program, parameters, x, state, lengths)
-        except NativeError as error:
-            _tell_once(f"cell {program.name} runs on the slower reference engine: {error}")
-    elif "not built" in reason or "load" in reason:
-        _tell_once(f"running on the slower reference engine: {reason}")
-    return reference.unroll(program, parameters, x, state, lengths)
+            try:
+                return autograd.unroll(program, parameters, x, state, lengths, bf16)
+            except NativeError as error:
+                _tell_once(f"cell {program.name} runs on the slower reference engine: {error}")
+        elif "not built" in reason or "load" in reason:
+            _tell_once(f"running on the slower reference engine: {reason}")
+        return reference.unroll(program, parameters, x, state, lengths)
 
 
 def _tell_once(message: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unrolled.engine import in_float32
+
 _WORTH = 1_000_000  # multiply-adds below which getting there takes as long
 
 
@@ -16,15 +18,19 @@ class Linear(nn.Linear):
     """As torch.nn.Linear: y = W x + b."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
-        """(..., in_features) -> (..., out_features)."""
+        """(..., in_features) -> (..., out_features); for autocast see `linear`."""
         return linear(input, self.weight, self.bias)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """As torch.nn.functional.linear: `x` (..., in) and `weight` (out, in) -> (..., out)."""
+    """As torch.nn.functional.linear: `x` (..., in) and `weight` (out, in) -> (..., out).
+
+    Under autocast the products are rounded as torch does it, but what comes out is float32 all the same.
+    """
     rows = x.reshape(-1, x.shape[-1])
     if bias is None or not _suits(rows, weight):
-        return nn.functional.linear(x, weight, bias)
+        product: Tensor = in_float32(nn.functional.linear(x, weight, bias))
+        return product
     outputs: Tensor = _Product.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
     return outputs.view(*x.shape[:-1], weight.shape[0])
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unrolled.engine import State, unroll
+from unrolled.engine import State, in_float32, unroll
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.layers.initialization import initialize
@@ -70,11 +70,14 @@ class Recurrent(nn.Module):
 
         `x` is (batch, time, input); `state` a tuple with one (batch, size) tensor per state in the order of the
         equations, zero if left out; `lengths` (batch,) the steps that count in each row. Returns outputs
-        (batch, time, hidden), zero past a row's length, and the state after each row's last step.
+        (batch, time, hidden), zero past a row's length, and the state after each row's last step. Under
+        `torch.autocast("cpu", dtype=torch.bfloat16)` only the products are in bfloat16, see `engine.bf16_products`.
         Raises UnrolledError for shapes, types or lengths that do not fit.
         """
         parameters = dict(self.named_parameters())
         like = next(iter(parameters.values()), x)
+        if like.dtype == torch.float32:
+            x, state = in_float32(x), in_float32(state)
         if x.dim() != 3 or x.shape[-1] != self.input_size:
             raise UnrolledError(
                 f"x must be (batch, time, {self.input_size}), it is {tuple(x.shape)}."

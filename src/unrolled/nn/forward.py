@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import engine_for
+from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32
 from unrolled.nn.layers import run_layers
 from unrolled.nn.layout import Full, Packed
 from unrolled.nn.streaming import MOST_ROWS, run_step
@@ -34,7 +34,7 @@ def forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | No
 
 def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
     packed = isinstance(input_, PackedSequence)
-    data = input_.data if packed else input_
+    data, hx = in_float32(input_.data if packed else input_), in_float32(hx)
     if _watched() or not _suits(data):
         return None
     weights = weights_of(module)
@@ -81,7 +81,7 @@ _wrapped: list[Callable[..., Any]] = []
 def _watched() -> bool:
     """Whether something follows the computation that only torch's own operations can tell what they do."""
     return (
-        torch.is_autocast_enabled("cpu")
+        (torch.is_autocast_enabled("cpu") and not (autocast_bf16() and bf16_products()[0]))
         or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         or forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None

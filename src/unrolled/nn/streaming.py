@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from unrolled.engine import autocast_bf16
 from unrolled.engine.native.single_step import ReadyStep, state_of
 from unrolled.nn.programs import gates, program_of
 from unrolled.nn.weights import Weights
@@ -38,14 +39,15 @@ def _ready_step(
     module: nn.RNNBase, number: int, weights: Sequence[Tensor], x: Tensor, state: Sequence[Tensor]
 ) -> ReadyStep:
     kept = _ready.setdefault(module, {})
+    bf16 = autocast_bf16()
     # A ready step has memory of its own, so no two threads may share it, and runs on as many threads as torch had.
-    key = (threading.get_ident(), torch.get_num_threads(), number, len(x))
+    key = (threading.get_ident(), torch.get_num_threads(), number, len(x), bf16)
     now = state_of(weights)
     found = kept.get(key)
     if found is not None and found[0] == now and now:
         return found[1]
     program = program_of(module.mode, module.bias, module.proj_size > 0)
-    ready = ReadyStep(program, gates(module.mode, program, weights), x, state)
+    ready = ReadyStep(program, gates(module.mode, program, weights), x, state, bf16)
     if len(kept) >= _KEPT:
         kept.clear()
     kept[key] = (now, ready)

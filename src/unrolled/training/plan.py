@@ -6,13 +6,19 @@ makes resuming exact.
 
 import json
 import math
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
+import torch
+
+from unrolled.engine import bf16_products
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.models import LanguageModel
+
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class Plan:
     judge_every: int
     save_every: int
     seed: int
+    precision: str = "fp32"
+    """Of the products of a training step: "fp32", as all were before there was a choice, or "bf16"."""
 
     @property
     def program(self) -> Program:
@@ -65,6 +73,10 @@ class Plan:
             dropout=self.dropout,
             members=self.members,
         )
+
+    def products(self) -> AbstractContextManager[Any]:
+        """Within it, products are in the plan's precision, as far as this machine has it."""
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16" and bf16_products()[0])
 
     @property
     def steps(self) -> int:
@@ -125,6 +137,7 @@ class Settings:
     learning_rate: float | None = None
     dropout: float | None = None
     seed: int = 0
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "hidden", "layers", "members", "embedding", "batch", "window"):
@@ -132,6 +145,7 @@ class Settings:
         self._check("minutes", lambda value: 0 < value < math.inf, "a number above 0")
         self._check("learning_rate", lambda value: 0 < value < math.inf, "a number above 0")
         self._check("dropout", lambda value: 0 <= value < 1, "a probability of at least 0 and below 1")
+        self._check("precision", lambda value: value in PRECISIONS, " or ".join(PRECISIONS))
         self._check("seed", lambda value: 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1")
         if self.minutes is not None and self.steps is not None:
             raise UnrolledError("minutes and steps both say how long to train; give one of them.")

@@ -83,7 +83,13 @@ def train(
             plan = None
             if processes.first:
                 plan = make_plan(
-                    corpus, cell, settings, lambda p: seconds_per_step(p, processes.device), processes.world, started
+                    corpus,
+                    cell,
+                    settings,
+                    lambda p: seconds_per_step(p, processes.device),
+                    processes.world,
+                    started,
+                    processes.device,
                 )
             plan = processes.shared(plan)
             assert plan is not None

@@ -114,7 +114,8 @@ class Run:
         # Seeding each step makes dropout a function of the step, so no generator's state has to be saved.
         torch.manual_seed((self.plan.seed * 1_000_003 + self.step) * 4099 + self.processes.rank)
         before = None if batch.fresh or self.state is None else forgetful(self.state, _RESETS)
-        loss, state = self.objective(inputs, targets, before)
+        with self.plan.products():
+            loss, state = self.objective(inputs, targets, before)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip))

@@ -16,17 +16,22 @@ from unrolled.equations import Program
 
 
 def unroll(
-    program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
+    program: Program,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    lengths: Tensor | None = None,
+    bf16: bool = False,
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, for float32 on the CPU."""
+    """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`."""
     given = [parameters[p.name] for p in program.parameters]
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
     if _followed((x, *state, *given)):
-        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep)
+        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep, bf16)
     elif keep:
-        outputs, *final = Unroll.apply(program, lengths, x, *state, *given)  # type: ignore[no-untyped-call]
+        outputs, *final = Unroll.apply(program, bf16, lengths, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, _ = unroll_forward(program, x, state, given, lengths, keep=False)
+        outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16)
     return outputs, tuple(final)
 
 

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from unrolled.engine.native.draft import Draft
-from unrolled.engine.native.library import NativeError
+from unrolled.engine.native.library import FP32, NativeError
 from unrolled.engine.native.plan import PARAMETER, SUM, Memory, Plan
 from unrolled.engine.native.schedule import in_place
 from unrolled.equations import Instruction, Program
@@ -73,10 +73,14 @@ def gradient_from_loop(carried: str) -> str:
 
 
 class CompiledCell:
-    """The plans of a Program at given sizes, made when first asked for. `hoisting`: input products leave the loop."""
+    """The plans of a Program at given sizes, made when first asked for. `hoisting`: input products leave the loop;
+    `precision` is that of all products."""
 
-    def __init__(self, program: Program, sizes: Mapping[str, int], hoisting: bool = True) -> None:
+    def __init__(
+        self, program: Program, sizes: Mapping[str, int], hoisting: bool = True, precision: int = FP32
+    ) -> None:
         self.program = program
+        self.precision = precision
         self.hoisted = hoist(program) if hoisting else whole(program)
         shapes = self.hoisted.shapes
         self.widths = {d: program.size(d, dict(sizes)) for shape in shapes.values() for d in shape}
@@ -138,7 +142,7 @@ class CompiledCell:
         seen = [*self.hoisted.carried, *(self.kept_before if keep else ())]
         memory = {**self._parameters, self.input: STEP, **dict.fromkeys(seen, STEP)}
         draft = Draft("before", self.hoisted.before, self.hoisted.shapes, memory)
-        return Forward(draft.plan(self.widths, 1, STEP))
+        return Forward(draft.plan(self.widths, 1, STEP, self.precision))
 
     def _outside(self) -> dict[str, Memory]:
         """Where the loop finds what it does not compute."""
@@ -156,7 +160,7 @@ class CompiledCell:
         outputs = "" if keep else draft.see(states[0], STEP, self.program.states[0].shape)
         for name in self.kept if keep else ():
             draft.memory.setdefault(name, STEP)
-        plan = draft.plan(self.widths, 3)
+        plan = draft.plan(self.widths, 3, precision=self.precision)
         return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep else {})
 
     def _in_place(self, plan: Plan) -> dict[str, str]:
@@ -226,7 +230,8 @@ class CompiledCell:
             vector = draft.see(term.vector, PASSING, (columns,)) if recomputed else term.vector
             sharing.setdefault((vector, (rows, columns)), []).append(OuterProduct(term.matrix, gradient, vector))
         outer_products = tuple(map(tuple, sharing.values()))
-        return Backward(draft.plan(self.widths, 6, independent), gradients, sums, outer_products)
+        plan = draft.plan(self.widths, 6, independent, self.precision)
+        return Backward(plan, gradients, sums, outer_products)
 
 
 def kept(step: Sequence[Instruction], read: set[str], available: set[str]) -> tuple[str, ...]:

@@ -215,7 +215,7 @@ def _packed_int8(matrix: NDArray[Any], scales: Floats) -> Floats:
 
 def _packed(matrix: NDArray[Any], _scales: Floats) -> Floats:
     matrix = matrix.astype(np.float32, copy=False)
-    result = _aligned(library.library().unrolled_packed_size(*matrix.shape))
+    result = _aligned(library.library().unrolled_packed_size(*matrix.shape, library.FP32))
     strides = [stride // 4 for stride in matrix.strides]
     library.call("unrolled_pack", matrix.ctypes.data, *matrix.shape, *strides, result.ctypes.data, thread_count())
     return result

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from unrolled.engine.native.library import FP32
 from unrolled.engine.native.plan import Memory, Plan
 from unrolled.equations import Instruction
 from unrolled.equations.program import Operand, Shape
@@ -44,6 +45,8 @@ class Draft:
         self.memory[name] = memory
         return name
 
-    def plan(self, widths: Mapping[str, int], tables: int, independent: Memory | None = None) -> Plan:
+    def plan(
+        self, widths: Mapping[str, int], tables: int, independent: Memory | None = None, precision: int = FP32
+    ) -> Plan:
         """The finished plan; see there."""
-        return Plan(self.instructions, self.shapes, widths, self.memory, tables, independent)
+        return Plan(self.instructions, self.shapes, widths, self.memory, tables, independent, precision)

@@ -10,10 +10,11 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 4
+ABI = 5
 BLOCK = 16
 MESSAGE = 256
 COPY, ACCUMULATE = 0, 17
+FP32, BF16 = 0, 1  # precisions of products
 ROWS, BROADCAST, PER_THREAD = 0, 1, 2
 
 
@@ -57,6 +58,7 @@ class PlanDescription(Structure):
             for name in ("arrays", "matrices", "registers", "products", "instructions", "stages", "tables")
         ),
         ("independent", c_int32),
+        ("precision", c_int32),
         ("array", POINTER(Array)),
         ("product", POINTER(Product)),
         ("instruction", POINTER(Instruction)),
@@ -118,13 +120,14 @@ def library() -> ctypes.CDLL:
     if loaded.unrolled_abi() != ABI:
         raise NativeError(f"the native engine at {path} is of another version; build it again.")
     loaded.unrolled_packed_size.restype = c_int64
-    loaded.unrolled_packed_size.argtypes = [c_int64, c_int64]
+    loaded.unrolled_packed_size.argtypes = [c_int64, c_int64, c_int32]
     loaded.unrolled_fingerprint.restype = c_uint64
     loaded.unrolled_fingerprint.argtypes = [c_void_p, c_int64]
     loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_int32, c_char_p]
-    loaded.unrolled_pack_all.argtypes = [c_void_p, c_int64, c_int32, c_char_p]
+    loaded.unrolled_pack_all.argtypes = [c_void_p, c_int64, c_int32, c_int32, c_char_p]
     loaded.unrolled_copy_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_int32, c_char_p]
-    loaded.unrolled_outer.argtypes = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, c_int32, c_char_p]
+    outer: list[Any] = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, c_int32, c_int32, c_char_p]
+    loaded.unrolled_outer.argtypes = outer
     decoder: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, POINTER(c_void_p), c_void_p, c_int32, c_int32, c_char_p]
     loaded.unrolled_decoder_create.argtypes = [c_void_p, POINTER(c_void_p), c_char_p]
     loaded.unrolled_decoder_destroy.argtypes = [c_void_p]
@@ -147,6 +150,11 @@ def library() -> ctypes.CDLL:
 def instruction_set() -> str:
     """The instruction set the kernels were chosen for: baseline, avx2 or avx512."""
     return str(library().unrolled_instruction_set().decode())
+
+
+def has_bf16() -> bool:
+    """Whether this machine has products of bfloat16: AVX512_BF16, and the kernels of AVX-512 chosen."""
+    return bool(library().unrolled_bf16())
 
 
 def call(function: str, *arguments: object) -> None:

@@ -18,10 +18,16 @@ from unrolled.engine.native.rows import rows_of
 
 @torch.library.custom_op("unrolled::unroll", mutates_args=())
 def unroll(
-    program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool
+    program: str,
+    x: Tensor,
+    state: list[Tensor],
+    parameters: list[Tensor],
+    lengths: Tensor | None,
+    keep: bool,
+    bf16: bool,
 ) -> list[Tensor]:
-    """[outputs, *final states, trace for the backward pass]."""
-    outputs, final, trace = unroll_forward(program_of(program), x, state, parameters, lengths, keep)
+    """[outputs, *final states, trace for the backward pass]; `bf16` as in `cell_of`."""
+    outputs, final, trace = unroll_forward(program_of(program), x, state, parameters, lengths, keep, bf16)
     return [outputs, *final, trace]
 
 
@@ -36,10 +42,11 @@ def _unroll_backward(
     d_outputs: Tensor,
     d_final: list[Tensor],
     of_input: bool,
+    bf16: bool,
 ) -> list[Tensor]:
     """[gradient of x, empty unless `of_input`, *of the states, *of the parameters]."""
     traced = program_of(program)
-    cell = cell_of(traced, x, state, parameters)
+    cell = cell_of(traced, x, state, parameters, bf16)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     named = named_of(traced, parameters)
     d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
@@ -48,14 +55,20 @@ def _unroll_backward(
 
 @unroll.register_fake
 def _unroll_shapes(
-    program: str, x: Tensor, state: list[Tensor], parameters: list[Tensor], lengths: Tensor | None, keep: bool
+    program: str,
+    x: Tensor,
+    state: list[Tensor],
+    parameters: list[Tensor],
+    lengths: Tensor | None,
+    keep: bool,
+    bf16: bool,
 ) -> list[Tensor]:
     outputs = x.new_empty(x.shape[0], x.shape[1], state[0].shape[1])
     sizes: tuple[Any, ...] = x.shape  # numbers, or symbols where sizes are left open
     batch, time = sizes[:2]
     trace: Any = 0
     if keep and isinstance(batch, int) and isinstance(time, int):
-        cell = cell_of(program_of(program), x, state, parameters)
+        cell = cell_of(program_of(program), x, state, parameters, bf16)
         trace = run.trace_floats(cell, batch, time)
     elif keep:  # which plans run depends on the sizes
         trace = torch.library.get_ctx().new_dynamic_size()
@@ -73,13 +86,14 @@ def _unroll_backward_shapes(
     d_outputs: Tensor,
     d_final: list[Tensor],
     of_input: bool,
+    bf16: bool,
 ) -> list[Tensor]:
     return [x.new_empty(x.shape if of_input else (0,)), *(t.new_empty(t.shape) for t in (*state, *parameters))]
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
-    program, x, state, parameters, lengths, keep = inputs
-    ctx.program, ctx.states, ctx.keep = program, len(state), keep
+    program, x, state, parameters, lengths, ctx.keep, ctx.bf16 = inputs
+    ctx.program, ctx.states = program, len(state)
     ctx.set_materialize_grads(False)  # a gradient of zeros for the trace would be as large as the trace
     ctx.save_for_backward(x, *state, *parameters, output[-1], *([] if lengths is None else [lengths]))
 
@@ -97,11 +111,20 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> Any:
     if torch.is_grad_enabled():  # create_graph=True
         program = program_of(ctx.program)
         found = differentiable(program, x, state, parameters, lengths[0] if lengths else None, [d_outputs, *d_final])
-        return None, found[0], found[1 : 1 + ctx.states], found[1 + ctx.states :], None, None
+        return None, found[0], found[1 : 1 + ctx.states], found[1 + ctx.states :], None, None, None
     d_x, *others = _unroll_backward(
-        ctx.program, x, state, parameters, lengths[0] if lengths else None, trace, d_outputs, d_final, of_input
+        ctx.program,
+        x,
+        state,
+        parameters,
+        lengths[0] if lengths else None,
+        trace,
+        d_outputs,
+        d_final,
+        of_input,
+        ctx.bf16,
     )
-    return None, d_x if of_input else None, others[: ctx.states], others[ctx.states :], None, None
+    return None, d_x if of_input else None, others[: ctx.states], others[ctx.states :], None, None, None
 
 
 unroll.register_autograd(_backward, setup_context=_save)

@@ -43,5 +43,6 @@ def record_outer_products(
             *(vector.rows, matrices[0].rows, matrices[0].columns, piece.rows),
             tape.put(*(Place(f"gradient {m.parameter}", 4 * m.first) for m in matrices)),
             tape.put(*(widths[m.parameter] for m in matrices)),
+            cell.precision,
             threads,
         )

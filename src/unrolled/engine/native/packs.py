@@ -20,7 +20,7 @@ def packed_places(cell: CompiledCell, wanted: Sequence[Key], slot: str) -> tuple
     for key in wanted:
         places[key] = Place(slot, 4 * floats)
         rows, columns = _shape(cell.parts[key[0]], key[1])
-        floats += library.library().unrolled_packed_size(rows, columns)
+        floats += library.library().unrolled_packed_size(rows, columns, cell.precision)
     return places, floats
 
 
@@ -50,7 +50,7 @@ class Packs:
             matrix.rows, matrix.columns = _shape(part, transposed)
             matrix.row_stride, matrix.column_stride = strides[::-1] if transposed else strides
             matrix.packed = memory.data_ptr() + places[name, transposed].offset
-        library.call("unrolled_pack_all", matrices, len(wanted), torch.get_num_threads())
+        library.call("unrolled_pack_all", matrices, len(wanted), self._cell.precision, torch.get_num_threads())
         return memory
 
 

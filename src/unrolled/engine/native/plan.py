@@ -48,10 +48,11 @@ class Plan:
         memory: Mapping[str, Memory],
         tables: int,
         independent: Memory | None,
+        precision: int,
     ) -> None:
         """`memory` places the values that come from outside and those the caller wants to keep;
         `widths` are the sizes of the dimensions. Where steps are `independent` they may run at the same time, so each
-        has scratch rows of its own, placed like that."""
+        has scratch rows of its own, placed like that. `precision` is that of the products."""
         made = {i.name for i in instructions}
         cut = schedule(instructions, shapes, {name for name in memory if name in made})
         read = {a for s in cut.stages for i in s.instructions for a in i.args if isinstance(a, str)}
@@ -72,7 +73,7 @@ class Plan:
         self.work += sum(4 * widths[s.dimension] * len(s.instructions) for s in cut.stages)
         self._constants: dict[tuple[float, int], np.ndarray] = {}
         self._handle = ctypes.c_void_p()
-        self._create(cut, widths, shapes, tables, self.independent)
+        self._create(cut, widths, shapes, tables, precision)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
@@ -89,7 +90,7 @@ class Plan:
         return tuple(self._constants.values())
 
     def _create(
-        self, cut: Schedule, widths: Mapping[str, int], shapes: Mapping[str, Shape], tables: int, independent: bool
+        self, cut: Schedule, widths: Mapping[str, int], shapes: Mapping[str, Shape], tables: int, precision: int
     ) -> None:
         numbers = _Numbers(self.memory)
         stages: list[library.Stage] = []
@@ -134,7 +135,8 @@ class Plan:
         )
         """The lists of `description`, in its order."""
         description = library.PlanDescription(
-            *(len(arrays), len(shape), numbers.registers, len(products), len(code), len(stages), tables, independent),
+            *(len(arrays), len(shape), numbers.registers, len(products), len(code), len(stages), tables),
+            *(self.independent, precision),
             *self.lists,
         )
         self.description = description

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.library import BF16, FP32, has_bf16
 from unrolled.equations import Program
 
 # The input's products stay in the loop (see compiled.py) from so many sequences on and up to so many weights, which
@@ -19,8 +20,8 @@ def named_of(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
     return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
 
 
-def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor]) -> CompiledCell:
-    """The plans of a Program at the sizes that the shapes show."""
+def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], bf16: bool) -> CompiledCell:
+    """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it."""
     sizes = {program.inputs[0].shape[0]: int(x.shape[2])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
     for parameter, value in zip(program.parameters, given, strict=True):
@@ -29,12 +30,12 @@ def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequenc
                 sizes.setdefault(dimension, int(size))
     weights = sum(value.numel() for value in given if value.dim() == 2)
     hoisting = x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
-    return _compiled(text_of(program), tuple(sizes.items()), hoisting)
+    return _compiled(text_of(program), tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32)
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(program: str, sizes: tuple[tuple[str, int], ...], hoisting: bool) -> CompiledCell:
-    return CompiledCell(program_of(program), dict(sizes), hoisting)
+def _compiled(program: str, sizes: tuple[tuple[str, int], ...], hoisting: bool, precision: int) -> CompiledCell:
+    return CompiledCell(program_of(program), dict(sizes), hoisting, precision)
 
 
 _texts: dict[int, tuple[Program, str]] = {}

@@ -33,10 +33,12 @@ class ReadyStep:
     See `state_of` for whether a matrix has changed. Only one thread at a time may run it.
     """
 
-    def __init__(self, program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: Sequence[Tensor]) -> None:
-        """`x` (batch, input) and `state` show the sizes."""
+    def __init__(
+        self, program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: Sequence[Tensor], bf16: bool
+    ) -> None:
+        """`x` (batch, input) and `state` show the sizes; `bf16` as in `cell_of`."""
         parameters = {name: p.detach().contiguous() for name, p in parameters.items()}
-        cell = cell_of(program, x.unsqueeze(1), state, [parameters[p.name] for p in program.parameters])
+        cell = cell_of(program, x.unsqueeze(1), state, [parameters[p.name] for p in program.parameters], bf16)
         self._plan, new = _plan(cell)
         self._batch = len(x)
         widths = {name: cell.width(name) for name in (cell.input, *cell.states)}
@@ -119,4 +121,4 @@ def _plan(cell: CompiledCell) -> tuple[Plan, list[str]]:
     new: list[str] = []
     for state, output in zip(program.states, program.outputs, strict=True):
         new.append(draft.see(output, _ROWS, state.shape, taken=new))
-    return draft.plan(cell.widths, 1), new
+    return draft.plan(cell.widths, 1, precision=cell.precision), new
