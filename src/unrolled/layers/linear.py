@@ -27,7 +27,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Under autocast the products are rounded as torch does it, but what comes out is float32 all the same.
     """
-    rows = x.reshape(-1, x.shape[-1])
+    # Contiguous: oneDNN takes a thousand times as long for a matrix that is some columns of another.
+    rows, weight = x.reshape(-1, x.shape[-1]).contiguous(), weight.contiguous()
     if bias is None or not _suits(rows, weight):
         product: Tensor = in_float32(nn.functional.linear(x, weight, bias))
         return product
