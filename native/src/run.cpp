@@ -46,27 +46,31 @@ class Worker {
         multiply_(run.plan.bf16 ? bf16_kernels()->multiply : kernels().multiply) {
     int unit_blocks = 1;
     for (const Stage &stage : run.plan.stages) unit_blocks = std::max(unit_blocks, stage.unit_blocks);
-    registers_.resize(size_t(unit_blocks) * run.plan.registers * register_size + block);
-    const auto address = reinterpret_cast<uintptr_t>(registers_.data());
-    register_base_ = registers_.data() + (64 - address % 64) % 64 / sizeof(float);
+    registers_.reset(new float[size_t(unit_blocks) * run.plan.registers * register_size + block]);
+    const auto address = reinterpret_cast<uintptr_t>(registers_.get());
+    register_base_ = registers_.get() + (64 - address % 64) % 64 / sizeof(float);
   }
 
-  // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block).
+  // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block). Of a single row
+  // the blocks take the place of rows, so that an instruction is looked at once for many of them.
   void stage(const Stage &stage, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block,
              int64_t last_block) {
     const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
-    const int ahead = stage.sums.empty() ? stage.unit_blocks : 0;  // a product gives time enough to fetch its own blocks
     find_vectors(stage, step, first_row, rows);
-    for (int64_t b = first_block; b < last_block; b += stage.unit_blocks) {
-      const int width = int(std::min<int64_t>(stage.unit_blocks, last_block - b));
+    const bool one_row = rows == 1;
+    const int together = one_row ? block_rows : stage.unit_blocks;
+    between_blocks_ = one_row ? block : run_.plan.registers * register_size;
+    const int ahead = stage.sums.empty() ? together : 0;  // a product gives time enough to fetch its own blocks
+    for (int64_t b = first_block; b < last_block; b += together) {
+      const int width = int(std::min<int64_t>(together, last_block - b));
       for (int64_t i = 0; i < chunks; ++i) {
         const int64_t row = first_row + rows * i / chunks;
         const int count = int(first_row + rows * (i + 1) / chunks - row);
         for (int j = 0; j < width && b + ahead + j < last_block; ++j) fetch(stage, step, row, count, b + ahead + j);
         for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
-        for (int j = 0; j < width; ++j) {
-          resolve(stage, step, row, b + j, j);
-          kernels().execute(code_.data(), stage.instructions, count);
+        for (int j = 0; j < (one_row ? 1 : width); ++j) {
+          resolve(stage, step, row, b + j, j, one_row);
+          kernels().execute(code_.data(), stage.instructions, one_row ? width : count);
         }
       }
     }
@@ -77,7 +81,7 @@ class Worker {
 
   float *register_at(int operand, int unit_block) const {
     const int arrays = int(run_.plan.arrays.size());
-    return register_base_ + (size_t(unit_block) * run_.plan.registers + (operand - arrays)) * register_size;
+    return register_base_ + (operand - arrays) * register_size + unit_block * between_blocks_;
   }
 
   // Asks for the memory that the stage's instructions will read or write at a block of units.
@@ -144,26 +148,31 @@ class Worker {
     }
   }
 
-  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const {
+  // Its rows from `row` on at a block, or if `one_row` the blocks from there on of a row.
+  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place, bool one_row) const {
     if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block};
     const unrolled_array &a = run_.plan.arrays[index];
-    float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
+    const int64_t block_stride = run_.given.array_rows[index] * block;
+    float *first = run_.given.array[index] + unit_block * block_stride;
     switch (a.addressing) {
-      case UNROLLED_BROADCAST: return {first, 0};
-      case UNROLLED_PER_THREAD: return {first + thread_ * block, 0};
-      default: return {first + (run_.offset(index, step) + row) * block, block};
+      case UNROLLED_BROADCAST: return {first, one_row ? block_stride : 0};
+      case UNROLLED_PER_THREAD: return {first + thread_ * block, one_row ? block_stride : 0};
+      default: return {first + (run_.offset(index, step) + row) * block, one_row ? block_stride : block};
     }
   }
 
-  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {
+  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place, bool one_row) {
     const unrolled_instruction *from = run_.plan.instructions.data() + stage.first_instruction;
     for (int i = 0; i < stage.instructions; ++i) {
-      const Operand a = operand(from[i].a, step, row, unit_block, place);
+      const Operand a = operand(from[i].a, step, row, unit_block, place, one_row);
+      const Operand to = operand(from[i].destination, step, row, unit_block, place, one_row);
       const bool two = from[i].opcode == UNROLLED_ADD || from[i].opcode == UNROLLED_SUB ||
                        from[i].opcode == UNROLLED_MUL || from[i].opcode == UNROLLED_DIV ||
                        from[i].opcode == UNROLLED_MAXIMUM || from[i].opcode == UNROLLED_MINIMUM;
-      code_[i] = {from[i].opcode, operand(from[i].destination, step, row, unit_block, place), a,
-                  two ? operand(from[i].b, step, row, unit_block, place) : a};
+      if (one_row && from[i].opcode == UNROLLED_ACCUMULATE)
+        code_[i] = {UNROLLED_ADD, to, to, a};
+      else
+        code_[i] = {from[i].opcode, to, a, two ? operand(from[i].b, step, row, unit_block, place, one_row) : a};
     }
   }
 
@@ -172,8 +181,9 @@ class Worker {
   std::vector<Pointwise> code_;
   std::vector<Left> left_;  // by array; those of the stage's vectors are right
   void (*multiply_)(const Product &);
-  std::vector<float> registers_;
+  std::unique_ptr<float[]> registers_;  // nothing is read before it is written
   float *register_base_;
+  ptrdiff_t between_blocks_ = 0;  // floats between a register's blocks of units
 };
 
 int64_t most_blocks(const unrolled_plan &plan) {

@@ -118,3 +118,22 @@ def test_nothing_stays_when_a_module_goes() -> None:
     assert len(streaming._ready) == before + 1
     del module
     assert len(streaming._ready) == before
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (1, 1, 16), (1, 3, 16), (1, 3, 7)])
+@pytest.mark.parametrize("strange", [False, True])
+def test_results_are_the_callers_own_and_what_comes_in_stays_as_it_is(shape: tuple[int, ...], strange: bool) -> None:
+    theirs, ours = pair("LSTM", shape[-1], 16, num_layers=2)
+    x = torch.randn(*shape, 2)[..., 0] if strange else torch.randn(shape)  # or with gaps between its numbers
+    given = tuple(
+        torch.randn(2, *shape[1:-1], 16, 2)[..., 0] if strange else torch.randn(2, *shape[1:-1], 16) for _ in "hC"
+    )
+    copies = [value.clone() for value in (x, *given)]
+    with torch.no_grad():
+        wanted, wanted_state = theirs(x, given)
+        got, state = ours(x, given)
+        ours(torch.randn(shape), tuple(torch.randn_like(s) for s in state))  # must not write to the results again
+    for a, b in zip((got, *state), (wanted, *wanted_state), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
+    assert all(torch.equal(value, copy) for value, copy in zip((x, *given), copies, strict=True))
+    assert len({value.data_ptr() for value in (got, *state)}) == 3

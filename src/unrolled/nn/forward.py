@@ -42,30 +42,27 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
         return None
     if data.shape[-1] != module.input_size or 0 in data.shape or data.dim() not in ((2,) if packed else (2, 3)):
         return None
-    if packed:
-        batch = int(input_.batch_sizes[0])
-        steps, alone = data, False
-    else:
-        alone = data.dim() == 2
-        steps = data.unsqueeze(1) if alone else data.transpose(0, 1) if module.batch_first else data
-        batch = steps.shape[1]
+    alone = not packed and data.dim() == 2
+    batch = int(input_.batch_sizes[0]) if packed else 1 if alone else data.shape[0 if module.batch_first else 1]
     states = _states(module, data, hx, batch, alone)
     if states is None or engine_for(data)[0] != "native":
         return None
 
     if packed:
         states = tuple(_permuted(s, input_.sorted_indices) for s in states)
-        steps, states = run_layers(module, weights, steps, states, Packed(input_.batch_sizes))
+        steps, states = run_layers(module, weights, data, states, Packed(input_.batch_sizes))
         output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
         return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
     dropping = module.training and module.dropout > 0 and module.num_layers > 1
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
-    if steps.shape[0] == 1 and batch <= MOST_ROWS and not (dropping or learning or torch.compiler.is_compiling()):
-        steps, states = run_step(module, weights, steps[0], states)
-    else:
-        steps, states = run_layers(module, weights, steps, states, Full())
+    one_step = batch <= MOST_ROWS and data.numel() == batch * module.input_size
+    if one_step and not (dropping or learning or torch.compiler.is_compiling()):
+        return run_step(module, weights, data, states)
     if alone:
+        steps, states = run_layers(module, weights, data.unsqueeze(1), tuple(s.unsqueeze(1) for s in states), Full())
         return steps.squeeze(1), tuple(s.squeeze(1) for s in states)
+    steps = data.transpose(0, 1) if module.batch_first else data
+    steps, states = run_layers(module, weights, steps, states, Full())
     return steps.transpose(0, 1) if module.batch_first else steps.contiguous(), states
 
 
@@ -95,18 +92,17 @@ def _suits(value: Any) -> bool:
 
 
 def _states(module: nn.RNNBase, data: Tensor, hx: Any, batch: int, alone: bool) -> States | None:
-    """The initial states, each (layers x directions, batch, size); None if what came is not as torch wants it."""
+    """The initial states, each (layers x directions, batch, size), without the batch if `alone`; None if what came is
+    not as torch wants it."""
     number = module.num_layers * (2 if module.bidirectional else 1)
     sizes = [module.proj_size or module.hidden_size, *([module.hidden_size] if module.mode == "LSTM" else [])]
+    shapes = [(number, size) if alone else (number, batch, size) for size in sizes]
     if hx is None:
-        return tuple(data.new_zeros(number, batch, size) for size in sizes)
+        return tuple(map(data.new_zeros, shapes))
     given = hx if module.mode == "LSTM" else (hx,)
     if not isinstance(given, (tuple, list)) or len(given) != len(sizes) or not all(map(_suits, given)):
         return None
-    shapes = [(number, size) if alone else (number, batch, size) for size in sizes]
-    if [s.shape for s in given] != shapes:
-        return None
-    return tuple(s.unsqueeze(1) for s in given) if alone else tuple(given)
+    return tuple(given) if [s.shape for s in given] == shapes else None
 
 
 def _permuted(state: Tensor, order: Tensor | None) -> Tensor:

@@ -59,6 +59,7 @@ class Tape:
         self._memory = np.array([*self._words, 0], np.int64)
         self._message = ctypes.create_string_buffer(library.MESSAGE)
         self._slots = [s for s in dict.fromkeys(place.slot for _, place in self._patches) if s != _OWN]
+        self._of_slot = {s: [(word, p.offset) for word, p in self._patches if p.slot == s] for s in self._slots}
         number = {slot: at for at, slot in enumerate([*self._slots, _OWN])}
         self._where = np.array([word for word, _ in self._patches], np.int64)
         self._slot = np.array([number[place.slot] for _, place in self._patches], np.int64)
@@ -73,6 +74,11 @@ class Tape:
         self._ready: list[tuple[str, Callable[..., int], list[int]]] = [
             (name, getattr(library.library(), name), [words[at] for at in arguments]) for name, arguments in self._calls
         ]
+
+    def move(self, slot: str, address: int) -> None:
+        """Say where one slot lies from now on, which no call is given as it is; after `place`."""
+        for word, offset in self._of_slot[slot]:
+            self._memory[word] = address + offset
 
     def play(self) -> None:
         """Make the calls, in order. Raises NativeError with the message of the one that fails."""
