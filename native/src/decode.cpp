@@ -57,8 +57,9 @@ int useful_threads(const unrolled_decoder &d, int32_t most) {
 void read(const unrolled_decoder &d, int64_t rows, int64_t steps, const int32_t *tokens, float *const *state,
           float *logits, bool every, int threads_asked) {
   WorkMemory memory(d, rows, threads_asked, false);
-  Barrier barrier;
-  parallel(threads_asked, [&](int thread, int threads) {
+  std::atomic<bool> failed{false};
+  Barrier barrier(failed);
+  parallel(threads_asked, failed, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
     for (int64_t r = thread; r < rows; r += threads) stepper.set_state(r, state[r]);
     for (int64_t s = 0; s < steps; ++s) {
@@ -77,8 +78,9 @@ void read_one(const unrolled_decoder &d, int64_t steps, const int32_t *tokens, f
               int threads_asked) {
   const int64_t most = std::min(steps, steps_at_once);
   WorkMemory memory(d, most, threads_asked, true);
-  Barrier barrier;
-  parallel(threads_asked, [&](int thread, int threads) {
+  std::atomic<bool> failed{false};
+  Barrier barrier(failed);
+  parallel(threads_asked, failed, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
     if (thread == 0) stepper.set_state(0, state);
     for (int64_t s = 0; s < steps; s += most) {
@@ -100,8 +102,9 @@ void read_one(const unrolled_decoder &d, int64_t steps, const int32_t *tokens, f
 void write(const unrolled_decoder &d, const std::vector<unrolled_stream *> &streams, int threads_asked) {
   const int64_t rows = int64_t(streams.size());
   WorkMemory memory(d, rows, threads_asked, false);
-  Barrier barrier;
-  parallel(threads_asked, [&](int thread, int threads) {
+  std::atomic<bool> failed{false};
+  Barrier barrier(failed);
+  parallel(threads_asked, failed, [&](int thread, int threads) {
     Stepper stepper(d, memory, thread, threads, barrier);
     SamplingMemory sampling;
     for (int64_t r = thread; r < rows; r += threads) {

@@ -2,6 +2,7 @@
 // Both factors are arrays of the engine, whose blocks of 16 units are panels as they stand, so in float32 nothing is packed.
 // Rows are taken in passes, so that what a pass reads stays in cache.
 #include <algorithm>
+#include <new>
 
 #include "bf16.h"
 #include "status.h"
@@ -127,6 +128,11 @@ int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, 
   if (count == 0 || m == 0 || n == 0 || k == 0) return UNROLLED_OK;
   const int64_t all = (m + block - 1) / block * count;
   const auto work = precision == UNROLLED_BF16 ? share_of_pairs : share;
-  parallel(threads, [&](int thread, int active) { work(o, all * thread / active, all * (thread + 1) / active); });
-  return UNROLLED_OK;
+  try {
+    parallel(threads, [&](int thread, int active) { work(o, all * thread / active, all * (thread + 1) / active); });
+    return UNROLLED_OK;
+  } catch (const std::bad_alloc &) {
+    invalid(message, "no memory for the pairs of a product");
+    return UNROLLED_NO_MEMORY;
+  }
 }

@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <memory>
 #include <new>
 
 #include "bf16.h"
@@ -192,18 +193,18 @@ int unrolled_plan_create(const unrolled_plan_description *d, unrolled_plan **pla
   try {
     for (int i = 0; i < d->stages; ++i)
       if (int status = check_stage(*d, d->stage[i], message)) return status;
-    auto *made = new unrolled_plan{{d->array, d->array + d->arrays},
-                                   {d->product, d->product + d->products},
-                                   {d->instruction, d->instruction + d->instructions},
-                                   {},
-                                   {d->matrix_rows, d->matrix_rows + d->matrices},
-                                   {d->matrix_columns, d->matrix_columns + d->matrices},
-                                   d->registers,
-                                   d->tables,
-                                   d->independent != 0,
-                                   d->precision == UNROLLED_BF16};
+    auto made = std::make_unique<unrolled_plan>();
+    made->arrays.assign(d->array, d->array + d->arrays);
+    made->products.assign(d->product, d->product + d->products);
+    made->instructions.assign(d->instruction, d->instruction + d->instructions);
+    made->matrix_rows.assign(d->matrix_rows, d->matrix_rows + d->matrices);
+    made->matrix_columns.assign(d->matrix_columns, d->matrix_columns + d->matrices);
+    made->registers = d->registers;
+    made->tables = d->tables;
+    made->independent = d->independent != 0;
+    made->bf16 = d->precision == UNROLLED_BF16;
     for (int i = 0; i < d->stages; ++i) made->stages.push_back(make_stage(*d, d->stage[i]));
-    *plan = made;
+    *plan = made.release();
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {
     invalid(message, "no memory for the plan");

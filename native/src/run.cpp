@@ -1,5 +1,6 @@
 // A run: the steps in order; in each the stages; in each the blocks of units and rows that a thread owns.
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <new>
 #include <vector>
@@ -23,8 +24,10 @@ struct Grid {
 struct Run {
   const unrolled_plan &plan;
   const unrolled_run_arguments &given;
-  Grid grid;
-  std::unique_ptr<Barrier[]> barriers;
+  Grid grid{};
+  std::deque<Barrier> barriers;
+
+  Run(const unrolled_plan &plan, const unrolled_run_arguments &given) : plan(plan), given(given) {}
 
   int64_t offset(int array, int64_t step) const {
     const int32_t table = plan.arrays[array].table;
@@ -216,7 +219,7 @@ Grid make_grid(const unrolled_plan &plan, const unrolled_run_arguments &given, i
   return grid;
 }
 
-void recurrent(const Run &run, int thread) {
+void recurrent(Run &run, int thread) {
   const Grid &grid = run.grid;
   const int row_group = thread / grid.unit_groups, unit_group = thread % grid.unit_groups;
   if (row_group >= grid.row_groups) return;
@@ -284,10 +287,11 @@ int unrolled_plan_run(const unrolled_plan *plan, const unrolled_run_arguments *a
   if (int status = check_run(*plan, *arguments, message)) return status;
   if (arguments->steps == 0) return UNROLLED_OK;
   try {
-    Run run{*plan, *arguments, {}, {}};
-    run.barriers.reset(new Barrier[arguments->threads]);
-    Barrier start;
-    parallel(arguments->threads, [&](int thread, int threads) {
+    Run run(*plan, *arguments);
+    std::atomic<bool> failed{false};
+    for (int i = 0; i < arguments->threads; ++i) run.barriers.emplace_back(failed);
+    Barrier start(failed);
+    parallel(arguments->threads, failed, [&](int thread, int threads) {
       if (plan->independent) return independent(run, thread, threads);
       if (thread == 0) run.grid = make_grid(*plan, *arguments, threads);
       start.wait(threads);

@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -29,9 +31,12 @@ class FlushDenormals {
 #endif
 };
 
-// All `members` threads wait here for the last. Spins, then gives the core away: the last may need it.
+// All `members` threads wait here for the last. Spins, then gives the core away: the last may need it. Throws if a thread
+// of the run has failed, for then the last may never come.
 class Barrier {
  public:
+  explicit Barrier(const std::atomic<bool> &failed) : failed_(failed) {}
+
   void wait(int members) {
     if (members == 1) return;
     const uint32_t round = round_.load(std::memory_order_relaxed);
@@ -41,6 +46,7 @@ class Barrier {
       return;
     }
     for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
+      if (failed_.load(std::memory_order_relaxed)) throw std::bad_alloc();
       if (spins > 2000) sched_yield();
 #if defined(__SSE__)
       else _mm_pause();
@@ -49,41 +55,54 @@ class Barrier {
   }
 
  private:
+  const std::atomic<bool> &failed_;
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> round_{0};
 };
 
-// Calls work(thread, threads) on at most `threads` threads; OpenMP may give fewer. With UNROLLED_STANDARD_THREADS the
-// threads are the standard library's, made for each call: the thread sanitizer does not see OpenMP's barriers.
+// Calls work(thread, threads) on at most `threads` threads; OpenMP may give fewer. What a thread can fail for is memory:
+// then `failed`, which its barriers were made with, is set, and std::bad_alloc thrown when all threads have ended.
+// With UNROLLED_STANDARD_THREADS the threads are the standard library's, made for each call: the thread sanitizer does not
+// see OpenMP's barriers.
 template <class Work>
-void parallel(int threads, Work work) {
+void parallel(int threads, std::atomic<bool> &failed, Work work) {
+  const auto run = [&](int thread, int all) {
+    FlushDenormals flush;
+    try {
+      work(thread, all);
+    } catch (const std::exception &) {
+      failed = true;
+    }
+  };
 #if defined(UNROLLED_STANDARD_THREADS)
   std::vector<std::thread> others;
-  for (int thread = 1; thread < threads; ++thread)
-    others.emplace_back([&work, thread, threads] {
-      FlushDenormals flush;
-      work(thread, threads);
-    });
-  {
-    FlushDenormals flush;
-    work(0, threads < 1 ? 1 : threads);
+  try {
+    others.reserve(threads);
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread, threads);
+  } catch (const std::exception &) {
+    failed = true;
   }
+  run(0, threads < 1 ? 1 : threads);
   for (std::thread &other : others) other.join();
-  return;
 #elif defined(_OPENMP)
   if (threads > 1 && !omp_in_parallel()) {
 #pragma omp parallel num_threads(threads)
-    {
-      FlushDenormals flush;
-      work(omp_get_thread_num(), omp_get_num_threads());
-    }
-    return;
+    run(omp_get_thread_num(), omp_get_num_threads());
+  } else {
+    run(0, 1);
   }
 #else
   (void)threads;
+  run(0, 1);
 #endif
-  FlushDenormals flush;
-  work(0, 1);
+  if (failed) throw std::bad_alloc();
+}
+
+// The same for work that can't fail.
+template <class Work>
+void parallel(int threads, Work work) {
+  std::atomic<bool> failed{false};
+  parallel(threads, failed, work);
 }
 
 }  // namespace unrolled

@@ -7,8 +7,9 @@
 #include <limits>
 #include <vector>
 
-#include "check.h"
 #include "unrolled.h"
+
+#include "check.h"
 
 namespace {
 
@@ -100,7 +101,7 @@ struct Model {
     const int32_t old_states[] = {H_BEFORE, G_BEFORE}, new_states[] = {H_AFTER, G_AFTER}, input = X;
     const unrolled_decoder_description made{plan, matrices, fixed,      2,          1,      LOGITS,
                                             2,    int8,     old_states, new_states, &input, tables};
-    CHECK(unrolled_decoder_create(&made, &decoder, message) == UNROLLED_OK);
+    CHECK(starve([&] { return unrolled_decoder_create(&made, &decoder, message); }) > 0);
     CHECK(unrolled_decoder_vocabulary(decoder) == vocabulary && unrolled_decoder_state_size(decoder) == state_size);
   }
 
@@ -239,6 +240,36 @@ void what_is_not_finite(bool int8) {
   CHECK(unrolled_choose(logits.data(), model.vocabulary, &stream) == -1 && stream.bad_logits == 0);
 }
 
+void without_memory(bool int8) {
+  Model model(70, 23, int8);
+  const std::vector<int32_t> tokens = some_tokens(9 * 40, model.vocabulary);
+  std::vector<float> states(9 * model.state_size), logits(9 * model.vocabulary);
+  std::vector<float *> state;
+  for (int64_t r = 0; r < 9; ++r) state.push_back(states.data() + r * model.state_size);
+  std::vector<int32_t> written(9 * 5);
+  std::vector<unrolled_stream> streams(9);
+  std::vector<unrolled_stream *> pointers;
+  for (int64_t r = 0; r < 9; ++r) {
+    streams[r].state = state[r];
+    streams[r].logits = logits.data() + r * model.vocabulary;
+    streams[r].tokens = written.data() + r * 5;
+    streams[r].wanted = 5;
+    streams[r].temperature = streams[r].repetition_penalty = 1;
+    streams[r].top_p = 0.9;
+    pointers.push_back(&streams[r]);
+  }
+  for (int threads : {1, 4})
+    for (int64_t rows : {1, 9}) {
+      const int failed = starve([&] {
+        return unrolled_decoder_read(model.decoder, rows, 40, tokens.data(), state.data(), logits.data(), 0, threads, message);
+      });
+      CHECK(failed > threads);  // each thread has memory of its own
+      CHECK(starve([&] {
+              return unrolled_decoder_write(model.decoder, pointers.data(), rows, threads, message);
+            }) > threads);
+    }
+}
+
 void refusals() {
   unrolled_decoder *decoder = nullptr;
   unrolled_decoder_description description{};
@@ -270,6 +301,7 @@ int main() {
     reading(int8, 1, 1, 1, 1);
     writing(int8);
     what_is_not_finite(int8);
+    without_memory(int8);
   }
   refusals();
   std::puts("decoding passes its tests");

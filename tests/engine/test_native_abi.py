@@ -161,3 +161,11 @@ def test_ten_thousand_calls_do_not_grow_memory():
         call(number)
     # A leak of one packed matrix (16 KiB) in every fourth call would be 40 MiB; allocators wander by a few.
     assert resident_kilobytes() - before < 8 * 1024
+
+
+@pytest.mark.parametrize(("status", "kind"), [(1, library.NativeError), (library.NO_MEMORY, MemoryError)])
+def test_a_failed_call_says_what_failed(status: int, kind: type[Exception]) -> None:
+    message = ctypes.create_string_buffer(b"no memory for the run")
+    with pytest.raises(kind, match="native engine, unrolled_plan_run: no memory for the run"):
+        library.check("unrolled_plan_run", status, message)
+    library.check("unrolled_plan_run", library.OK, message)

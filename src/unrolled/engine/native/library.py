@@ -4,7 +4,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char, c_char_p, c_float, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from unrolled.errors import UnrolledError
 ABI = 5
 BLOCK = 16
 MESSAGE = 256
+OK, NO_MEMORY = 0, 2
 COPY, ACCUMULATE = 0, 17
 FP32, BF16 = 0, 1  # precisions of products
 ROWS, BROADCAST, PER_THREAD = 0, 1, 2
@@ -158,10 +159,16 @@ def has_bf16() -> bool:
 
 
 def call(function: str, *arguments: object) -> None:
-    """Call a function of the library that returns a status. Raises NativeError with the library's message."""
+    """Call a function of the library that returns a status, and `check` it."""
     message = ctypes.create_string_buffer(MESSAGE)
-    if getattr(library(), function)(*arguments, message) != 0:
-        raise NativeError(f"native engine, {function}: {message.value.decode(errors='replace')}.")
+    check(function, getattr(library(), function)(*arguments, message), message)
+
+
+def check(function: str, status: int, message: "ctypes.Array[c_char]") -> None:
+    """Raise NativeError with the library's message if a call failed, MemoryError where the system gave no memory."""
+    if status != OK:
+        kind = MemoryError if status == NO_MEMORY else NativeError
+        raise kind(f"native engine, {function}: {message.value.decode(errors='replace')}.")
 
 
 def addresses(values: Sequence[int]) -> ctypes.Array[c_void_p]:

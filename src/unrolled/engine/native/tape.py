@@ -81,7 +81,8 @@ class Tape:
             self._memory[word] = address + offset
 
     def play(self) -> None:
-        """Make the calls, in order. Raises NativeError with the message of the one that fails."""
+        """Make the calls, in order; raises as `library.check`."""
         for name, function, arguments in self._ready:
-            if function(*arguments, self._message) != 0:
-                raise library.NativeError(f"native engine, {name}: {self._message.value.decode(errors='replace')}.")
+            status = function(*arguments, self._message)
+            if status != library.OK:
+                library.check(name, status, self._message)
