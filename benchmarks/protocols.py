@@ -28,12 +28,12 @@ def cold(text_model: TextModel, text: str, windows: int = 400, length: int = 256
     Other ways to cut a window into tokens are left out, so the model is no worse than this says.
     """
     starts = np.random.default_rng(seed).integers(0, len(text) - length, windows)
-    judge = _Windows(text_model)
+    judge = Windows(text_model)
     rows = [text[start : start + 1 + length] for start in starts]
     return sum(judge.nats(rows[first : first + _ROWS]) for first in range(0, windows, _ROWS)) / (windows * length)
 
 
-class _Windows:
+class Windows:
     """-ln p(a text begins with these characters | with the first of them)."""
 
     def __init__(self, text_model: TextModel) -> None:
@@ -49,9 +49,10 @@ class _Windows:
             after = torch.log_softmax(self.model(padded, None, None)[0].double(), -1)
         total = 0.0
         for row, own, later in zip(rows, ids, after, strict=True):
-            total -= float(later[torch.arange(len(own) - 2), own[1:-1]].sum())
-            total -= self._starting(later[len(own) - 2], self.bytes[int(own[-1])])
-            total -= float(self.before[own[0]]) - self._starting(self.before, row[0].encode())
+            predicted = torch.cat([self.before.unsqueeze(0), later])
+            total -= float(predicted[torch.arange(len(own) - 1), own[:-1]].sum())
+            total -= self._starting(predicted[len(own) - 1], self.bytes[int(own[-1])])
+            total += self._starting(self.before, row[0].encode())
         return total
 
     def _starting(self, log_probabilities: torch.Tensor, start: bytes) -> float:

@@ -35,7 +35,6 @@ class Plan:
     embedding: int
     hidden: int
     layers: int
-    members: int
     dropout: float
     batch: int
     window: int
@@ -54,8 +53,10 @@ class Plan:
     judge_every: int
     save_every: int
     seed: int
+    # What plans had before there was a choice stands behind the equals sign.
+    members: int = 1
     precision: str = "fp32"
-    """Of the products of a training step: "fp32", as all were before there was a choice, or "bf16"."""
+    """Of the products of a training step: "fp32" or "bf16"."""
 
     @property
     def program(self) -> Program:

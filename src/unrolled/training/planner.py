@@ -169,7 +169,6 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
         embedding=settings.embedding or min(hidden, 128 if corpus.tokenizer.vocabulary_size < 1024 else 512),
         hidden=hidden,
         layers=layers,
-        members=1,
         dropout=settings.dropout or 0.0,
         batch=batch,
         window=window,
