@@ -27,6 +27,8 @@ _PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
 # If the minutes are good for many passes of one network, they go to several: the members of an ensemble. Two with four
 # passes each are better than one with eight, three with eight better than six with four; docs/recipe.md has the runs.
 _PASSES_FOR_TWO, _MOST_MEMBERS = 6.5, 8
+# However often a small text is read, each of them takes about so many tokens to learn well.
+_TOKENS_PER_MEMBER = 2_500_000
 # Ten times the usual: of a text that is read several times less is learned by heart.
 _WEIGHT_DECAY = 0.12
 _BATCH, _WINDOW = 32, 64
@@ -109,7 +111,8 @@ def _largest(
         members = settings.members or _members(tokens / len(corpus.train.ids))
         if best and (tokens / members < _TOKENS_PER_PARAMETER * parameters or parameters > 8 * len(corpus.train.ids)):
             break
-        best = replace(plan, members=members)
+        most = max(1, int(tokens / _TOKENS_PER_MEMBER))
+        best = replace(plan, members=settings.members or min(members, most))
     assert best is not None
     return best
 
