@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 5
+#define UNROLLED_ABI 6
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
@@ -143,6 +143,16 @@ uint64_t unrolled_fingerprint(const float *values, int64_t count);
 int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, const float *b, int64_t b_rows, int64_t m,
                    int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t precision, int32_t threads,
                    char *message);
+
+/* losses[r] = log(sum of exp(logits of row r)) - the logit targets[r], of `rows` rows of `classes` logits of the precision,
+ * floats or 16 bits each, side by side. The logits become the gradients of the losses' sum times `scale`. */
+int unrolled_cross_entropy(void *logits, int32_t precision, const int64_t *targets, int64_t rows, int64_t classes,
+                           float scale, float *losses, int32_t threads, char *message);
+
+/* to[i] = 0 for a random `dropped` 256ths of all i, from[i] scaled up to make up for it for the others; `from` may be `to`.
+ * Which ones is a function of `seed` and i alone. */
+int unrolled_dropout(const float *from, float *to, int64_t count, uint64_t seed, int32_t dropped, int32_t threads,
+                     char *message);
 
 /* Runs `rounds` rounds of multiply-adds on registers on `threads` threads and returns how many floating-point operations
  * they were: with a clock around it, the peak of the machine. */

@@ -41,12 +41,22 @@ struct Pointwise {
   Operand destination, a, b;
 };
 
+// From word to word of a sequence of random ones (SplitMix64, Steele et al. 2014).
+constexpr uint64_t random_step = 0x9e3779b97f4a7c15u;
+
 struct Kernels {
   const char *name;
   int tile_rows;
   void (*multiply)(const Product &);
   void (*execute)(const Pointwise *code, int count, int rows);
   double (*multiply_adds)(int64_t rounds);  // returns the floating-point operations of so many rounds on registers
+  // Returns the cross-entropy of `count` logits; they become its gradient times `scale`.
+  float (*cross_entropy)(float *logits, int64_t count, int64_t target, float scale);
+  // A random byte for each of `count` numbers, eight from each word of the sequence of `seed`: below `dropped` it is 0,
+  // else times `scale`.
+  void (*drop)(const float *from, float *to, int64_t count, uint64_t seed, int dropped, float scale);
+  void (*widen)(const uint16_t *from, int64_t count, float *to);  // from bfloat16
+  void (*round)(const float *from, int64_t count, uint16_t *to);  // to the nearest bfloat16, of two the even one
 };
 
 const Kernels &kernels();  // those of this machine

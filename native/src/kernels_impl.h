@@ -1,6 +1,9 @@
 // The kernels, written once over the vector width; each kernels_<set>.cpp compiles them for one instruction set.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+
 #include "functions.h"
 #include "lanes.h"
 
@@ -97,6 +100,69 @@ inline void execute_one(const Pointwise &step, int rows) {
 
 inline void execute(const Pointwise *code, int count, int rows) {
   for (int i = 0; i < count; ++i) execute_one(code[i], rows);
+}
+
+// Calls function(vector) on all numbers, the last ones filled up with `rest`, and puts its results in their place.
+template <class Function>
+void replace(float *values, int64_t count, float rest, Function function) {
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) store(values + i, function(load(values + i)));
+  if (i == count) return;
+  float last[lanes];
+  std::fill(std::copy(values + i, values + count, last), last + lanes, rest);
+  store(last, function(load(last)));
+  std::copy(last, last + (count - i), values + i);
+}
+
+inline float cross_entropy(float *logits, int64_t count, int64_t target, float scale) {
+  const float least = -__builtin_inff(), wanted = logits[target];
+  Floats most = splat(least), sum{};
+  replace(logits, count, least, [&](Floats x) { return most = x > most ? x : most, x; });
+  float largest = most[0], total = 0.0f;
+  for (int i = 1; i < lanes; ++i) largest = std::max(largest, most[i]);
+  replace(logits, count, least, [&](Floats x) {
+    x = exponential(x - largest);
+    sum += x;
+    return x;
+  });
+  for (int i = 0; i < lanes; ++i) total += sum[i];
+  const Floats factor = splat(scale / total);
+  replace(logits, count, 0.0f, [&](Floats x) { return x * factor; });
+  logits[target] -= scale;
+  return std::log(total) + (largest - wanted);
+}
+
+inline void drop(const float *from, float *to, int64_t count, uint64_t seed, int dropped, float scale) {
+  constexpr int64_t group = 512;
+  uint64_t words[group / 8];
+  uint8_t fate[group];
+  for (int64_t first = 0; first < count; first += group, from += group, to += group) {
+    for (uint64_t &word : words) {
+      uint64_t z = seed += random_step;
+      z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+      z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+      word = z ^ (z >> 31);
+    }
+    std::memcpy(fate, words, group);
+    const int64_t here = std::min(group, count - first);
+    for (int64_t i = 0; i < here; ++i) to[i] = fate[i] < dropped ? 0.0f : from[i] * scale;
+  }
+}
+
+inline void widen(const uint16_t *from, int64_t count, float *to) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = uint32_t(from[i]) << 16;
+    std::memcpy(to + i, &bits, sizeof bits);
+  }
+}
+
+inline void round(const float *from, int64_t count, uint16_t *to) {
+  for (int64_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, from + i, sizeof bits);
+    const uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    to[i] = uint16_t(from[i] != from[i] ? 0x7fc0 : nearest);
+  }
 }
 
 }  // namespace unrolled::UNROLLED_NAMESPACE

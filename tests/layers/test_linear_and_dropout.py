@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from unrolled.engine import use_engine
 from unrolled.layers import Dropout, Linear
 from unrolled.layers import linear as module
 
@@ -20,8 +21,8 @@ def test_linear_agrees_with_torch(rows, inputs, outputs, monkeypatch):
     for layer in (ours, theirs):
         assert layer(x).shape == (*rows, outputs)
     came = []
-    product = module._product
-    monkeypatch.setattr(module, "_product", lambda *given: came.append(given) or product(*given))
+    product = module.product
+    monkeypatch.setattr(module, "product", lambda *given: came.append(given) or product(*given))
     got = torch.autograd.grad(ours(x), [x, *ours.parameters()], seed)
     expected = torch.autograd.grad(theirs(x), [x, *theirs.parameters()], seed)
     assert len(came) == (3 if torch.backends.mkldnn.is_available() else 0)  # forward, and two products backward
@@ -82,3 +83,29 @@ def test_dropout_that_does_nothing():
     assert Dropout(0.5).eval()(x)[0] is x
     assert Dropout(0.0)(x)[0] is x
     assert torch.equal(Dropout(1.0)(x)[0], torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_has_one_mask_forward_and_backward_on_any_number_of_threads(p):
+    x = torch.randn(70, 33, 41, requires_grad=True)
+    seen = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        torch.manual_seed(3)
+        y = Dropout(p)(x)[0]
+        (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        torch.testing.assert_close(y, x * gradient, rtol=1e-6, atol=0)
+        assert 0 < (gradient == 0).float().mean() < 1
+        seen.append(y)
+    assert torch.equal(*seen)
+    assert not torch.equal(Dropout(p)(x)[0], seen[0])
+
+
+def test_dropout_on_the_reference_engine():
+    use_engine("reference")
+    try:
+        y = Dropout(0.25)(torch.ones(50, 40, 30))[0]
+    finally:
+        use_engine("auto")
+    assert sorted(y.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert abs((y == 0).float().mean().item() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / y.numel())

@@ -42,12 +42,14 @@ def train(
     """Train a language model on text; the best one so far is in the model file at any time."""
     started = time.monotonic()  # before the imports, which take their part of the minutes
     from unrolled.cli.find_cell import find_cell
+    from unrolled.cli.keep_memory import keep_freed_memory
     from unrolled.cli.metrics import Metrics
     from unrolled.cli.training_view import training_view
     from unrolled.training import Settings, Stopped, run_folder
     from unrolled.training import train as run_training
 
     settings = Settings(minutes, steps, hidden, layers, members, embedding, batch, window, lr, dropout, seed, precision)
+    keep_freed_memory()
     asked = _StopRequest()
     events = run_training(
         text or [],

@@ -1,7 +1,12 @@
 """Dropout between layers, as a layer: it has no state of its own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from unrolled.engine import engine_for
+from unrolled.engine.followed import followed
 
 _LEVELS = 256  # a feature's fate is one random byte: eight of them cost what torch pays for one feature
 
@@ -26,6 +31,9 @@ class Dropout(nn.Module):
             return x, ()
         if dropped == _LEVELS:
             return torch.zeros_like(x), ()
+        if engine_for(x)[0] == "native" and not followed((x,)):
+            seed = int(torch.empty((), dtype=torch.int64).random_())
+            return _Dropped.apply(x, seed, dropped), ()  # type: ignore[no-untyped-call]
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         fate = words.view(torch.uint8)[: x.numel()].view(x.shape)
         return x * ((fate >= dropped) * (_LEVELS / (_LEVELS - dropped))).to(x.dtype), ()
@@ -33,3 +41,18 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """The probability, for printing."""
         return f"p={self.p}"
+
+
+class _Dropped(torch.autograd.Function):
+    """By the native engine, which makes the mask anew in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, seed: int, dropped: int) -> Tensor:
+        from unrolled.engine.native.around import dropout
+
+        ctx.seed, ctx.dropped = seed, dropped
+        return dropout(x.contiguous(), seed, dropped)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Dropped.apply(gradient, ctx.seed, ctx.dropped), None, None  # type: ignore[no-untyped-call]

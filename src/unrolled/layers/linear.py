@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.engine import in_float32
+from unrolled.engine.followed import followed
 
 _WORTH = 1_000_000  # multiply-adds below which getting there takes as long
 
@@ -40,7 +41,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(rows, weight)
-        return _product(rows, weight, bias)
+        return product(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -48,24 +49,24 @@ class _Product(torch.autograd.Function):
         d_bias = gradient.sum(0)
         if torch.is_grad_enabled():  # create_graph=True: with operations that torch can differentiate
             return gradient @ weight, gradient.t() @ rows, d_bias
-        d_rows = _product(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
-        return d_rows, _product(gradient.t(), rows.t(), None), d_bias
+        d_rows = product(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
+        return d_rows, product(gradient.t(), rows.t(), None), d_bias
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`rows` (n, in) times `weight` (out, in), transposed, + `bias`: by oneDNN where that is worth it; no gradients."""
+    if not _suits(rows, weight):
+        return nn.functional.linear(rows, weight, bias)
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return result
 
 
 def _suits(rows: Tensor, weight: Tensor) -> bool:
     return (
         rows.shape[0] * weight.numel() >= _WORTH
-        and type(rows) is Tensor
         and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (rows, weight))
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not followed((rows, weight))
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
-
-
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """rows weight^T + bias by oneDNN."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return result

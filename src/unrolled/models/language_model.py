@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.layers import Dropout, Linear, Recurrent
-from unrolled.layers.linear import linear
+from unrolled.layers.readout_loss import readout_loss
 
 State = tuple[Any, ...]
 
@@ -96,8 +95,8 @@ class LanguageModel(nn.Module):
         wanted = targets.flatten() if counted is None else targets[counted]
         losses = []
         for h, weight in zip(outputs, self.readout.weight.chunk(self.members, 1), strict=True):
-            logits = linear(h.flatten(0, 1) if counted is None else h[counted], weight, self.readout.bias)
-            losses.append(functional.cross_entropy(logits, wanted))
+            rows = h.flatten(0, 1) if counted is None else h[counted]
+            losses.append(readout_loss(rows, weight, self.readout.bias, wanted))
         return torch.stack(losses).mean(), after
 
     def _run(self, tokens: Tensor, state: State | None, lengths: Tensor | None) -> tuple[list[Tensor], State]:

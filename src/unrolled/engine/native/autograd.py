@@ -3,11 +3,12 @@
 A backward pass that is itself to be differentiated is run by the reference engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unrolled.engine.followed import followed
 from unrolled.engine.native import operation
 from unrolled.engine.native.eager import Unroll, unroll_forward
 from unrolled.engine.native.programs import text_of
@@ -26,20 +27,10 @@ def unroll(
     """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`."""
     given = [parameters[p.name] for p in program.parameters]
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
-    if _followed((x, *state, *given)):
+    if followed((x, *state, *given)):
         outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep, bf16)
     elif keep:
         outputs, *final = Unroll.apply(program, bf16, lengths, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
         outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16)
     return outputs, tuple(final)
-
-
-def _followed(tensors: Sequence[Tensor]) -> bool:
-    """Whether more than autograd follows the computation: a compiler, a transform, a kind of tensor of its own."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or any(type(t) not in (Tensor, nn.Parameter) for t in tensors)
-    )

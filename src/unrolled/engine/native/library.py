@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 5
+ABI = 6
 BLOCK = 16
 MESSAGE = 256
 OK, NO_MEMORY = 0, 2
@@ -129,6 +129,9 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_copy_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_int32, c_char_p]
     outer: list[Any] = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, c_int32, c_int32, c_char_p]
     loaded.unrolled_outer.argtypes = outer
+    losses: list[Any] = [c_void_p, c_int32, c_void_p, c_int64, c_int64, c_float, c_void_p, c_int32, c_char_p]
+    loaded.unrolled_cross_entropy.argtypes = losses
+    loaded.unrolled_dropout.argtypes = [c_void_p, c_void_p, c_int64, c_uint64, c_int32, c_int32, c_char_p]
     decoder: list[Any] = [c_void_p, c_int64, c_int64, c_void_p, POINTER(c_void_p), c_void_p, c_int32, c_int32, c_char_p]
     loaded.unrolled_decoder_create.argtypes = [c_void_p, POINTER(c_void_p), c_char_p]
     loaded.unrolled_decoder_destroy.argtypes = [c_void_p]
