@@ -51,7 +51,8 @@ enum {
 enum {
   UNROLLED_ROWS = 0,      /* row offsets[table][s] + r; table -1: row r */
   UNROLLED_BROADCAST = 1, /* row 0, whatever s and r */
-  UNROLLED_PER_THREAD = 2 /* the row of the running thread; only UNROLLED_ACCUMULATE writes it */
+  UNROLLED_PER_THREAD = 2, /* the row of the running thread; only UNROLLED_ACCUMULATE writes it */
+  UNROLLED_INDEXED = 3     /* row index[offsets[table][s] + r], table -1: index[r]; only instructions read it */
 };
 
 typedef struct {
@@ -96,6 +97,8 @@ typedef struct {
   const int64_t *array_rows;
   const float *const *matrix; /* packed in the plan's precision */
   int32_t threads;            /* at most so many; UNROLLED_PER_THREAD arrays have at least so many rows */
+  const int64_t *index;       /* `index_rows` rows of UNROLLED_INDEXED arrays */
+  int64_t index_rows;
 } unrolled_run_arguments;
 
 typedef struct unrolled_plan unrolled_plan;
@@ -134,6 +137,10 @@ typedef struct {
 /* to[i] = from[i] for i < rows, `width` units each; `pad` not 0: zeros up to a whole block. */
 int unrolled_copy_rows(const unrolled_rows *to, const unrolled_rows *from, int64_t rows, int64_t width, int32_t pad,
                        int32_t threads, char *message);
+/* to[i] += from[i] for i < rows, one after the other, all units of blocks: rows of `to` may be the same, and those of both
+ * must have whole blocks. */
+int unrolled_add_rows(const unrolled_rows *to, const unrolled_rows *from, int64_t rows, int64_t width, int32_t threads,
+                      char *message);
 
 /* A number that tells most changes of `count` floats: of 64 of them, spread evenly. */
 uint64_t unrolled_fingerprint(const float *values, int64_t count);

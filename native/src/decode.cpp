@@ -36,8 +36,8 @@ int check(const unrolled_decoder_description &d, char *message) {
   if (d.state_stages < 0 || d.state_stages > int(d.plan->stages.size()))
     return invalid(message, "%d stages make the states", d.state_stages);
   for (int i = 0; i < arrays; ++i) {
-    if (d.plan->arrays[i].addressing == UNROLLED_PER_THREAD)
-      return invalid(message, "array %d is per thread, which a decoder has not", i);
+    if (d.plan->arrays[i].addressing >= UNROLLED_PER_THREAD)
+      return invalid(message, "array %d is per thread or indexed, which a decoder has not", i);
     if ((d.plan->arrays[i].addressing == UNROLLED_BROADCAST) != (d.fixed[i] != nullptr))
       return invalid(message, d.fixed[i] ? "array %d has a row for all, but rows of its own" : "array %d has no row", i);
   }

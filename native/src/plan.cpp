@@ -37,7 +37,7 @@ int check_counts(const unrolled_plan_description &d, char *message) {
 int check_arrays(const unrolled_plan_description &d, char *message) {
   for (int i = 0; i < d.arrays; ++i) {
     const unrolled_array &a = d.array[i];
-    if (a.addressing < UNROLLED_ROWS || a.addressing > UNROLLED_PER_THREAD)
+    if (a.addressing < UNROLLED_ROWS || a.addressing > UNROLLED_INDEXED)
       return invalid(message, "array %d: unknown addressing %d", i, a.addressing);
     if (a.table < -1 || a.table >= d.tables) return invalid(message, "array %d: no table %d", i, a.table);
     if (a.width < 1 || a.width > max_width || a.stride < a.width || a.stride > max_width || a.stride % block)
@@ -60,8 +60,8 @@ int check_product(const unrolled_plan_description &d, const unrolled_stage &stag
     return invalid(message, "matrix %d (%lld x %lld) takes %lld units to %lld", p.matrix,
                    (long long)d.matrix_rows[p.matrix], (long long)d.matrix_columns[p.matrix],
                    (long long)d.array[p.vector].width, (long long)stage.units);
-  if (d.array[p.vector].addressing == UNROLLED_PER_THREAD)
-    return invalid(message, "a product reads per-thread array %d", p.vector);
+  if (d.array[p.vector].addressing == UNROLLED_PER_THREAD || d.array[p.vector].addressing == UNROLLED_INDEXED)
+    return invalid(message, "a product reads per-thread or indexed array %d", p.vector);
   if (p.accumulate && !written[p.destination - d.arrays])
     return invalid(message, "a product adds to register %d before it is written", p.destination);
   written[p.destination - d.arrays] = true;
@@ -162,11 +162,12 @@ std::vector<int> make_vectors(const unrolled_plan_description &d, const unrolled
   return vectors;
 }
 
-std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled_stage &stage) {
+// The arrays of an addressing that the stage's instructions read or write.
+std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled_stage &stage, int addressing) {
   std::vector<bool> used(d.arrays, false);
   for (int i = stage.first_instruction; i < stage.first_instruction + stage.instructions; ++i)
     for (int32_t operand : {d.instruction[i].destination, d.instruction[i].a, d.instruction[i].b})
-      if (operand >= 0 && operand < d.arrays && d.array[operand].addressing == UNROLLED_ROWS) used[operand] = true;
+      if (operand >= 0 && operand < d.arrays && d.array[operand].addressing == addressing) used[operand] = true;
   std::vector<int> touched;
   for (int i = 0; i < d.arrays; ++i)
     if (used[i]) touched.push_back(i);
@@ -175,7 +176,8 @@ std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled
 
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
   constexpr int together = 3;  // blocks of units: as many panels as a tile has, whatever the number of gates
-  Stage stage{from, make_sums(d, from), make_vectors(d, from), make_touched(d, from), together};
+  Stage stage{from, make_sums(d, from), make_vectors(d, from), make_touched(d, from, UNROLLED_ROWS),
+              make_touched(d, from, UNROLLED_INDEXED), together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;
@@ -203,7 +205,11 @@ int unrolled_plan_create(const unrolled_plan_description *d, unrolled_plan **pla
     made->tables = d->tables;
     made->independent = d->independent != 0;
     made->bf16 = d->precision == UNROLLED_BF16;
-    for (int i = 0; i < d->stages; ++i) made->stages.push_back(make_stage(*d, d->stage[i]));
+    made->all_registers = d->registers;
+    for (int i = 0; i < d->stages; ++i) {
+      made->stages.push_back(make_stage(*d, d->stage[i]));
+      made->all_registers = std::max(made->all_registers, d->registers + int(made->stages.back().indexed.size()));
+    }
     *plan = made.release();
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {

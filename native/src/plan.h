@@ -19,6 +19,7 @@ struct Stage : unrolled_stage {
   std::vector<Sums> sums;
   std::vector<int> vectors;  // arrays that its products read
   std::vector<int> touched;  // arrays with a row for each row that its instructions read or write
+  std::vector<int> indexed;  // arrays whose rows are gathered in registers of their own before its instructions
   int unit_blocks;  // taken together, so that a pass has panels enough also with a single product
 };
 
@@ -31,5 +32,6 @@ struct unrolled_plan {
   std::vector<unrolled::Stage> stages;
   std::vector<int64_t> matrix_rows, matrix_columns;
   int registers, tables;
+  int all_registers;  // with those for the rows of indexed arrays
   bool independent, bf16;
 };

@@ -31,6 +31,21 @@ void copy(const unrolled_rows &to, const unrolled_rows &from, int64_t first, int
   }
 }
 
+// The blocks of units [first, last) of all rows.
+void add(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64_t first, int64_t last) {
+  constexpr int64_t ahead = 16;  // rows whose memory is asked for before it is needed: the next ones may be anywhere
+  for (int64_t b = first; b < last; ++b)
+    for (int64_t r = 0; r < rows; ++r) {
+      if (r + ahead < rows) {
+        __builtin_prefetch(row_of(from, r + ahead) + b * from.block_stride);
+        __builtin_prefetch(row_of(to, r + ahead) + b * to.block_stride, 1);
+      }
+      const float *__restrict source = row_of(from, r) + b * from.block_stride;
+      float *__restrict target = row_of(to, r) + b * to.block_stride;
+      for (int u = 0; u < block; ++u) target[u] += source[u];
+    }
+}
+
 }  // namespace
 }  // namespace unrolled
 
@@ -45,6 +60,21 @@ int unrolled_copy_rows(const unrolled_rows *to, const unrolled_rows *from, int64
   parallel(rows * width < worth_threads ? 1 : threads, [&](int thread, int active) {
     copy(*to, *from, std::min(rows, chunks * thread / active * chunk),
          std::min(rows, chunks * (thread + 1) / active * chunk), width, pad != 0);
+  });
+  return UNROLLED_OK;
+}
+
+int unrolled_add_rows(const unrolled_rows *to, const unrolled_rows *from, int64_t rows, int64_t width, int32_t threads,
+                      char *message) {
+  using namespace unrolled;
+  if (rows < 0 || width < 0 || threads < 1 || to == nullptr || from == nullptr)
+    return invalid(message, "adding %lld rows of %lld on %d threads", (long long)rows, (long long)width, threads);
+  if (rows == 0 || width == 0) return UNROLLED_OK;
+  if (to->data == nullptr || from->data == nullptr) return invalid(message, "rows to add without memory");
+  const int64_t blocks = (width + block - 1) / block;
+  // Rows of `to` may be the same, so threads share the units.
+  parallel(rows * width < worth_threads ? 1 : threads, [&](int thread, int active) {
+    add(*to, *from, rows, blocks * thread / active, blocks * (thread + 1) / active);
   });
   return UNROLLED_OK;
 }

@@ -1,6 +1,8 @@
 // A run: the steps in order; in each the stages; in each the blocks of units and rows that a thread owns.
 #include <algorithm>
+#include <cstring>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <new>
 #include <vector>
@@ -46,10 +48,11 @@ class Worker {
  public:
   Worker(const Run &run, int thread)
       : run_(run), thread_(thread), code_(run.plan.instructions.size()), left_(run.plan.arrays.size()),
+        gathered_(run.plan.arrays.size()),
         multiply_(run.plan.bf16 ? bf16_kernels()->multiply : kernels().multiply) {
     int unit_blocks = 1;
     for (const Stage &stage : run.plan.stages) unit_blocks = std::max(unit_blocks, stage.unit_blocks);
-    registers_.reset(new float[size_t(unit_blocks) * run.plan.registers * register_size + block]);
+    registers_.reset(new float[size_t(unit_blocks) * run.plan.all_registers * register_size + block]);
     const auto address = reinterpret_cast<uintptr_t>(registers_.get());
     register_base_ = registers_.get() + (64 - address % 64) % 64 / sizeof(float);
   }
@@ -62,7 +65,7 @@ class Worker {
     find_vectors(stage, step, first_row, rows);
     const bool one_row = rows == 1;
     const int together = one_row ? block_rows : stage.unit_blocks;
-    between_blocks_ = one_row ? block : run_.plan.registers * register_size;
+    between_blocks_ = one_row ? block : run_.plan.all_registers * register_size;
     const int ahead = stage.sums.empty() ? together : 0;  // a product gives time enough to fetch its own blocks
     for (int64_t b = first_block; b < last_block; b += together) {
       const int width = int(std::min<int64_t>(together, last_block - b));
@@ -72,6 +75,7 @@ class Worker {
         for (int j = 0; j < width && b + ahead + j < last_block; ++j) fetch(stage, step, row, count, b + ahead + j);
         for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
         for (int j = 0; j < (one_row ? 1 : width); ++j) {
+          if (!one_row) gather(stage, step, row, count, b + j, j);
           resolve(stage, step, row, b + j, j, one_row);
           kernels().execute(code_.data(), stage.instructions, one_row ? width : count);
         }
@@ -93,6 +97,11 @@ class Worker {
       const float *first = run_.given.array[index] + (unit_block * run_.given.array_rows[index] +
                                                       run_.offset(index, step) + row) * block;
       for (int r = 0; r < rows; ++r) __builtin_prefetch(first + r * block);
+    }
+    for (int index : stage.indexed) {
+      const float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
+      const int64_t *chosen = run_.given.index + run_.offset(index, step) + row;
+      for (int r = 0; r < rows; ++r) __builtin_prefetch(first + chosen[r] * block);
     }
   }
 
@@ -151,6 +160,17 @@ class Worker {
     }
   }
 
+  // Copies the rows of indexed arrays at a block of units side by side, for instructions that take rows at equal distances.
+  void gather(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block, int place) {
+    int next = int(run_.plan.arrays.size()) + run_.plan.registers;
+    for (int index : stage.indexed) {
+      const float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
+      const int64_t *chosen = run_.given.index + run_.offset(index, step) + row;
+      float *to = gathered_[index] = register_at(next++, place);
+      for (int r = 0; r < rows; ++r) std::memcpy(to + r * block, first + chosen[r] * block, block * sizeof(float));
+    }
+  }
+
   // Its rows from `row` on at a block, or if `one_row` the blocks from there on of a row.
   Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place, bool one_row) const {
     if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block};
@@ -160,6 +180,9 @@ class Worker {
     switch (a.addressing) {
       case UNROLLED_BROADCAST: return {first, one_row ? block_stride : 0};
       case UNROLLED_PER_THREAD: return {first + thread_ * block, one_row ? block_stride : 0};
+      case UNROLLED_INDEXED:
+        if (!one_row) return {gathered_[index], block};
+        return {first + run_.given.index[run_.offset(index, step) + row] * block, block_stride};
       default: return {first + (run_.offset(index, step) + row) * block, one_row ? block_stride : block};
     }
   }
@@ -183,6 +206,7 @@ class Worker {
   int thread_;
   std::vector<Pointwise> code_;
   std::vector<Left> left_;  // by array; those of the stage's vectors are right
+  std::vector<float *> gathered_;  // by array; those of the stage's indexed ones are right
   void (*multiply_)(const Product &);
   std::unique_ptr<float[]> registers_;  // nothing is read before it is written
   float *register_base_;
@@ -251,7 +275,8 @@ int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *
     return invalid(message, "a run of %lld steps on %d threads", (long long)r.steps, r.threads);
   if ((!plan.arrays.empty() && (!r.array || !r.array_rows)) || (!plan.matrix_rows.empty() && !r.matrix))
     return invalid(message, "a list of the run is missing");
-  int64_t most = 0;
+  constexpr int64_t no_rows = std::numeric_limits<int64_t>::max();
+  int64_t most = 0, indexed_rows = no_rows;
   for (int64_t s = 0; s < r.steps; ++s) {
     if (r.active[s] < 0) return invalid(message, "step %lld has %lld rows", (long long)s, (long long)r.active[s]);
     most = std::max(most, r.active[s]);
@@ -260,19 +285,31 @@ int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *
     const unrolled_array &a = plan.arrays[i];
     if (r.array_rows[i] < 0) return invalid(message, "array %zu has %lld rows", i, (long long)r.array_rows[i]);
     int64_t needed = a.addressing == UNROLLED_PER_THREAD ? r.threads : most > 0 ? 1 : 0;
-    if (a.addressing == UNROLLED_ROWS) {
+    if (a.addressing == UNROLLED_INDEXED) indexed_rows = std::min(indexed_rows, r.array_rows[i]);
+    if (a.addressing == UNROLLED_ROWS || a.addressing == UNROLLED_INDEXED) {
       needed = a.table < 0 ? most : 0;
+      const int64_t available = a.addressing == UNROLLED_INDEXED ? r.index_rows : r.array_rows[i];
       for (int64_t s = 0; a.table >= 0 && s < r.steps; ++s) {
         const int64_t first = r.offsets[a.table * r.steps + s];
-        if (first < 0 || first > r.array_rows[i])
+        if (first < 0 || first > available)
           return invalid(message, "table %d starts step %lld at row %lld", a.table, (long long)s, (long long)first);
         needed = std::max(needed, first + r.active[s]);
       }
+    }
+    if (a.addressing == UNROLLED_INDEXED) {
+      if (needed > r.index_rows || (needed > 0 && r.index == nullptr))
+        return invalid(message, "the index has %lld rows, array %zu needs %lld", (long long)r.index_rows, i,
+                       (long long)needed);
+      needed = needed > 0 ? 1 : 0;
     }
     if (needed > r.array_rows[i] || (needed > 0 && r.array[i] == nullptr))
       return invalid(message, "array %zu has %lld rows, the run needs %lld", i, (long long)r.array_rows[i],
                      (long long)needed);
   }
+  for (int64_t i = 0; indexed_rows < no_rows && most > 0 && i < r.index_rows; ++i)
+    if (r.index[i] < 0 || r.index[i] >= indexed_rows)
+      return invalid(message, "the index names row %lld; the smallest indexed array has %lld", (long long)r.index[i],
+                     (long long)indexed_rows);
   for (size_t i = 0; i < plan.matrix_rows.size(); ++i)
     if (r.matrix[i] == nullptr && most > 0) return invalid(message, "matrix %zu is missing", i);
   return UNROLLED_OK;

@@ -41,16 +41,18 @@ std::vector<float> packed(const std::vector<float> &matrix, int64_t rows, int64_
   return result;
 }
 
-// h_t = tanh(W h_{t-1} + x_t) by the engine and by three loops.
-void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int threads) {
+// h_t = tanh(W h_{t-1} + x_t) by the engine and by three loops; with `words` each x_t is a row of so many.
+void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int threads, int64_t words = 0) {
   std::vector<float> matrix(units * units);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i)) / 4;
   const std::vector<float> panels = packed(matrix, units, units, precision, threads);
-  Memory x(batch * steps, units), h(batch * (steps + 1), units);
-  for (int64_t r = 0; r < batch * steps; ++r)
+  Memory x(words ? words : batch * steps, units), h(batch * (steps + 1), units);
+  std::vector<int64_t> index(batch * steps);
+  for (int64_t r = 0; r < batch * steps; ++r) index[r] = words ? r * 5 % words : r;
+  for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t u = 0; u < units; ++u) x.at(r, u) = value(int(r * 7 + u));
 
-  const unrolled_array arrays[] = {{UNROLLED_ROWS, 0, units, x.stride},
+  const unrolled_array arrays[] = {{words ? UNROLLED_INDEXED : UNROLLED_ROWS, 0, units, x.stride},
                                    {UNROLLED_ROWS, 0, units, h.stride},
                                    {UNROLLED_ROWS, 1, units, h.stride}};
   const unrolled_product product{0, 1, 3, 0};
@@ -67,14 +69,14 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int 
   float *data[] = {x.data(), h.data(), h.data()};
   const int64_t rows[] = {x.rows, h.rows, h.rows};
   const float *matrices[] = {panels.data()};
-  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads};
+  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads, index.data(), batch * steps};
   CHECK(starve([&] { return unrolled_plan_run(plan, &run, message); }) > threads);  // each thread has memory of its own
   unrolled_plan_destroy(plan);
 
   for (int64_t s = 0; s < steps; ++s)
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t u = 0; u < units; ++u) {
-        double sum = x.at(s * batch + b, u);
+        double sum = x.at(index[s * batch + b], u);
         for (int64_t k = 0; k < units; ++k) sum += factor(matrix[u * units + k], precision) * factor(h.at(s * batch + b, k), precision);
         // 5e-6: a sum of at most 70 products below 1, each off by half a unit in the last place, and tanh's 2.5.
         CHECK(std::fabs(std::tanh(sum) - h.at((s + 1) * batch + b, u)) < 5e-6);
@@ -115,6 +117,60 @@ void copied_rows(int64_t rows, int64_t width, int threads) {
   if (width % 16) CHECK(array.at(rows / 2, width) == 0.0f);
 }
 
+// Rows of a matrix added to one of fewer rows.
+void added_rows(int64_t rows, int64_t words, int64_t width, int threads) {
+  Memory from(rows, width), to(words, width);
+  std::vector<int64_t> offset(rows);
+  std::vector<double> expected(words * width, 0.5);
+  for (int64_t w = 0; w < words; ++w)
+    for (int64_t u = 0; u < width; ++u) to.at(w, u) = 0.5f;
+  for (int64_t r = 0; r < rows; ++r) {
+    offset[r] = r * 7 % words * 16;
+    for (int64_t u = 0; u < width; ++u) expected[r * 7 % words * width + u] += from.at(r, u) = value(int(r * width + u));
+  }
+  const unrolled_rows sums{to.data(), offset.data(), 16, words * 16}, given{from.data(), nullptr, 16, rows * 16};
+  CHECK(unrolled_add_rows(&sums, &given, rows, width, threads, message) == UNROLLED_OK);
+  for (int64_t w = 0; w < words; ++w)
+    for (int64_t u = 0; u < width; ++u) CHECK(std::fabs(to.at(w, u) - expected[w * width + u]) < 1e-6 * double(rows));
+}
+
+void losses(int64_t rows, int64_t classes, int precision, int threads) {
+  std::vector<float> logits(rows * classes), loss(rows);
+  std::vector<int64_t> target(rows);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = float(factor(4 * value(int(i)), precision));
+  for (int64_t r = 0; r < rows; ++r) target[r] = r * 3 % classes;
+  std::vector<float> wide = logits;
+  std::vector<uint16_t> half(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, &logits[i], sizeof bits);
+    half[i] = uint16_t(bits >> 16);
+  }
+  void *given = precision == UNROLLED_BF16 ? static_cast<void *>(half.data()) : wide.data();
+  CHECK(unrolled_cross_entropy(given, precision, target.data(), rows, classes, 0.5f, loss.data(), threads, message) ==
+        UNROLLED_OK);
+  for (int64_t r = 0; r < rows; ++r) {
+    double sum = 0;
+    for (int64_t c = 0; c < classes; ++c) sum += std::exp(double(logits[r * classes + c]));
+    CHECK(std::fabs(loss[r] - (std::log(sum) - logits[r * classes + target[r]])) < 1e-5);
+    for (int64_t c = 0; c < classes; ++c) {
+      const uint32_t bits = uint32_t(half[r * classes + c]) << 16;
+      float got = wide[r * classes + c];
+      if (precision == UNROLLED_BF16) std::memcpy(&got, &bits, sizeof got);
+      const double expected = 0.5 * (std::exp(double(logits[r * classes + c])) / sum - (c == target[r]));
+      CHECK(std::fabs(got - expected) < (precision == UNROLLED_BF16 ? 2e-3 : 1e-6));
+    }
+  }
+}
+
+void dropped(int64_t count, int threads) {
+  std::vector<float> given(count, 3.0f), once(count), again(count);
+  CHECK(unrolled_dropout(given.data(), once.data(), count, 11, 64, threads, message) == UNROLLED_OK);
+  CHECK(unrolled_dropout(given.data(), again.data(), count, 11, 64, 1, message) == UNROLLED_OK);
+  CHECK(once == again);
+  for (float number : once) CHECK(number == 0.0f || number == 4.0f);
+}
+
 void refusals() {
   unrolled_plan *plan = nullptr;
   unrolled_plan_description description{};
@@ -136,6 +192,9 @@ void refusals() {
           UNROLLED_INVALID);
   }
   CHECK(unrolled_copy_rows(nullptr, nullptr, 1, 1, 0, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_add_rows(nullptr, nullptr, 1, 1, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_cross_entropy(nullptr, UNROLLED_FP32, nullptr, 1, 1, 1.0f, nullptr, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_dropout(nullptr, nullptr, 1, 0, 256, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_pack(nullptr, 3, 3, 3, 1, nullptr, 1, message) == UNROLLED_INVALID);
 }
 
@@ -147,12 +206,19 @@ int main() {
     for (int precision : {UNROLLED_FP32, unrolled_bf16() ? UNROLLED_BF16 : UNROLLED_FP32}) {
       for (int64_t batch : {1, 5, 30, 61}) recurrence(batch, 4, 33, precision, threads);
       recurrence(3, 2, 70, precision, threads);
+      for (int64_t batch : {1, 40}) recurrence(batch, 3, 33, precision, threads, 9);
+      losses(7, 33, precision, threads);
+      losses(150, 500, precision, threads);
       outer_product(33, 17, 51, precision, threads);
       outer_product(7, 130, 801, precision, threads);
       outer_product(18, 600, 35, precision, threads);
     }
     copied_rows(5, 33, threads);
     copied_rows(900, 80, threads);
+    added_rows(50, 9, 33, threads);
+    added_rows(900, 65, 80, threads);
+    dropped(13, threads);
+    dropped(70001, threads);
   }
   refusals();
   std::puts("the native library passes its tests");

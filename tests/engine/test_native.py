@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from agreement import assert_native_agrees, random_case
+from agreement import assert_native_agrees, by_reference, random_case, table_case
 
 from unrolled.cells import CELLS
 from unrolled.engine.native import autograd, programs, recording
 from unrolled.equations import cell, sigmoid, tanh
+from unrolled.errors import UnrolledError
 
 SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65)]
 
@@ -66,6 +67,39 @@ def test_any_number_of_threads(threads, batch):
         assert_native_agrees(program, case, torch.arange(batch) % 6)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", [*CELLS, "gated_input"])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_table_that_tokens_read(name, ragged, monkeypatch):
+    monkeypatch.setattr(recording, "_PIECE", 30)
+    program = CELLS.get(name, gated_input)
+    for batch, inputs, words in ((26, 18, 11), (7, 5, 34), (1, 16, 3), (3, 4, 90), (0, 3, 2)):  # 90: more than steps
+        case, tokens = table_case(random_case(program, batch, 5, {"input": inputs, "hidden": 35}), words)
+        lengths = torch.arange(batch) % 6 if ragged else None
+        assert_native_agrees(program, case, lengths, tokens)
+
+
+def test_tokens_that_are_no_rows_are_refused():
+    program = CELLS["lstm"]
+    case, tokens = table_case(random_case(program, 3, 5, {"input": 4, "hidden": 6}), 7)
+    for wrong in (7, -1):
+        tokens[1, 2] = wrong
+        with pytest.raises(UnrolledError, match=f"token {wrong} is no row of the table, which has 7"):
+            autograd.unroll(program, *case, tokens=tokens)
+
+
+def test_gradients_of_the_gradient_of_a_table():
+    program = CELLS["gru"]
+    case, tokens = table_case(random_case(program, 4, 6, {"input": 3, "hidden": 5}), 7)
+    table, weight = case[1], next(iter(case[0].values()))
+
+    def second(unroll):
+        outputs, _ = unroll(program, *case, None, tokens=tokens)
+        (first,) = torch.autograd.grad(outputs.pow(2).sum(), table, create_graph=True)
+        return torch.autograd.grad(first.pow(2).sum(), weight)[0]
+
+    torch.testing.assert_close(second(autograd.unroll), second(by_reference), rtol=1e-4, atol=1e-5)
 
 
 def test_runs_are_deterministic():

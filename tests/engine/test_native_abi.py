@@ -25,7 +25,12 @@ def plan_description(rng: random.Random) -> tuple[library.PlanDescription, list]
     inputs, units = rng.choice((1, 5, 16, 33)), rng.choice((1, 7, 16, 40))
     widths = (inputs, units, units)
     arrays = (library.Array * 3)(
-        *(library.Array(maybe(0), maybe(-1), maybe(w), maybe(-(-w // 16) * 16)) for w in widths)
+        *(
+            library.Array(maybe(addressing), maybe(-1), maybe(w), maybe(-(-w // 16) * 16))
+            for w, addressing in zip(
+                widths, (library.ROWS, rng.choice((library.ROWS, library.INDEXED)), 0), strict=True
+            )
+        )
     )
     products = (library.Product * 1)(library.Product(*map(maybe, (0, 0, 3, 0))))
     instructions = (library.Instruction * 2)(
@@ -59,7 +64,9 @@ def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: in
     addresses = [ctypes.addressof(part) if rng.random() > 0.02 else None for part in (arrays, rows, panels)]
     threads = rng.choice((1, 2, 3, 0, -1))
     count = steps if rng.random() > 0.03 else -1
-    arguments = library.RunArguments(count, active.ctypes.data, None, *addresses, threads)
+    index = np.array([rng.choice((0, 1, 31)) if rng.random() > 0.002 else rng.choice((-1, 32)) for _ in range(32)])
+    indexed = (index.ctypes.data if rng.random() > 0.03 else None, 32 if rng.random() > 0.05 else rng.choice((3, -1)))
+    arguments = library.RunArguments(count, active.ctypes.data, None, *addresses, threads, *indexed)
     message = ctypes.create_string_buffer(library.MESSAGE)
     return library.library().unrolled_plan_run(handle, ctypes.byref(arguments), message)
 
@@ -83,7 +90,9 @@ def test_plans_that_do_not_fit_are_refused():
     assert min(seen.values()) > CASES // 20, seen
 
 
-@pytest.mark.parametrize("function", ["pack", "pack_all", "outer", "copy_rows", "pointwise"])
+@pytest.mark.parametrize(
+    "function", ["pack", "pack_all", "outer", "copy_rows", "add_rows", "cross_entropy", "dropout", "pointwise"]
+)
 def test_the_other_functions_refuse_what_does_not_fit(function):
     rng = random.Random(1)
     native = library.library()
@@ -108,6 +117,16 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
             status = native.unrolled_copy_rows(
                 ctypes.byref(to), ctypes.byref(source), *size[:2], rng.randrange(2), threads, message
             )
+        elif function == "add_rows":
+            to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
+            status = native.unrolled_add_rows(ctypes.byref(to), ctypes.byref(source), *size[:2], threads, message)
+        elif function == "cross_entropy":
+            targets = np.array([rng.choice((0, 0, 0, size[1] - 1, size[1], -1)) for _ in range(31)])
+            given = (pointer, precision, targets.ctypes.data, *size[:2], 1.0, result.ctypes.data, threads, message)
+            status = native.unrolled_cross_entropy(*given)
+        elif function == "dropout":
+            dropped = rng.choice((-1, 0, 25, 255, 256))
+            status = native.unrolled_dropout(pointer, result.ctypes.data, size[0], 1, dropped, threads, message)
         elif function == "outer":
             one = (ctypes.c_void_p * 1)(pointer)
             out = (ctypes.c_void_p * 1)(result.ctypes.data if pointer else None)

@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import torch
-from agreement import assert_native_agrees, random_case
+from agreement import assert_native_agrees, random_case, table_case
 from hypothesis import HealthCheck, Phase, given, settings
 
 from unrolled.equations import Instruction, Program, Variable
@@ -69,11 +69,13 @@ def programs(draw) -> Program:
     st.integers(1, 5),
     st.tuples(*[st.sampled_from([1, 3, 16, 18, 33])] * 3),
     st.booleans(),
+    st.sampled_from([None, 1, 7, 40]),
     st.integers(0, 1000),
 )
-def test_random_programs(program, batch, time, sizes, ragged, seed):
+def test_random_programs(program, batch, time, sizes, ragged, words, seed):
     named = dict(zip(["input", "hidden", "projection"], sizes, strict=True))
     lengths = torch.randint(0, time + 1, (batch,), generator=torch.Generator().manual_seed(seed)) if ragged else None
     case = random_case(program, batch, time, named, seed)
     case = ({name: 0.5 * p for name, p in case[0].items()}, *case[1:])
-    assert_native_agrees(program, case, lengths)
+    case, tokens = (case, None) if words is None else table_case(case, words, seed)
+    assert_native_agrees(program, case, lengths, tokens)

@@ -79,9 +79,17 @@ def in_float32(value: Any) -> Any:
 
 
 def unroll(
-    program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
+    program: Program,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    lengths: Tensor | None = None,
+    tokens: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, by the engine of `engine_for`; for autocast see `bf16_products`."""
+    """As `reference.unroll`, by the engine of `engine_for`; for autocast see `bf16_products`.
+
+    With `tokens` (batch, time), x is a table (words, input), whose rows they name: the input of a step is a row.
+    """
     engine, reason = engine_for(x)
     bf16 = autocast_bf16()
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
@@ -89,12 +97,13 @@ def unroll(
             from unrolled.engine.native import autograd
 
             try:
-                return autograd.unroll(program, parameters, x, state, lengths, bf16)
+                return autograd.unroll(program, parameters, x, state, lengths, bf16, tokens)
             except NativeError as error:
                 _tell_once(f"cell {program.name} runs on the slower reference engine: {error}")
         elif "not built" in reason or "load" in reason:
             _tell_once(f"running on the slower reference engine: {reason}")
-        return reference.unroll(program, parameters, x, state, lengths)
+        steps = x if tokens is None else torch.nn.functional.embedding(tokens, x)
+        return reference.unroll(program, parameters, steps, state, lengths)
 
 
 def _tell_once(message: str) -> None:

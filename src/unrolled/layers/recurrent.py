@@ -61,24 +61,43 @@ class Recurrent(nn.Module):
         initialize(self.cell, dict(self.named_parameters()), self.sizes)
 
     def initial_state(self, x: Tensor) -> State:
-        """The state before the first step, h_0 = 0: one (batch, size) tensor per state."""
-        batch = x.shape[0]
-        return tuple(x.new_zeros(batch, *self.cell.shape_of(s, self.sizes)) for s in self.cell.states)
+        """The state before the first step, h_0 = 0: one (batch, size) tensor per state, of the kind of x."""
+        return tuple(x.new_zeros(x.shape[0], *self.cell.shape_of(s, self.sizes)) for s in self.cell.states)
 
-    def forward(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None, tokens: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Run over time.
 
         `x` is (batch, time, input); `state` a tuple with one (batch, size) tensor per state in the order of the
         equations, zero if left out; `lengths` (batch,) the steps that count in each row. Returns outputs
         (batch, time, hidden), zero past a row's length, and the state after each row's last step. Under
-        `torch.autocast("cpu", dtype=torch.bfloat16)` only the products are in bfloat16, see `engine.bf16_products`.
+        `torch.autocast("cpu", dtype=torch.bfloat16)` only products are in bfloat16, see `engine.bf16_products`.
+
+        With `tokens` (batch, time) int64, `x` is a table (words, input) and stands for x[tokens]. What the cell makes
+        of its input alone is then made once for each row of the table, in the place of once for each step.
         Raises UnrolledError for shapes, types or lengths that do not fit.
         """
         parameters = dict(self.named_parameters())
         like = next(iter(parameters.values()), x)
         if like.dtype == torch.float32:
             x, state = in_float32(x), in_float32(state)
-        if x.dim() != 3 or x.shape[-1] != self.input_size:
+        self._check_input(x, tokens, like)
+        steps = x if tokens is None else tokens
+        if state is None:
+            state = self.initial_state(x.new_empty(steps.shape[0], 0))
+        self._check_state(state, steps.shape[0], x)
+        return unroll(self.cell, parameters, x, tuple(state), checked_lengths(lengths, steps), tokens)
+
+    def _check_input(self, x: Tensor, tokens: Tensor | None, like: Tensor) -> None:
+        if tokens is not None and (tokens.dim() != 2 or tokens.dtype != torch.int64 or tokens.device != x.device):
+            raise UnrolledError(
+                f"tokens must be (batch, time) of int64 on {x.device}, they are {tuple(tokens.shape)} "
+                f"of {tokens.dtype} on {tokens.device}."
+            )
+        if tokens is not None and (x.dim() != 2 or x.shape[-1] != self.input_size):
+            raise UnrolledError(f"with tokens x must be a table (words, {self.input_size}), it is {tuple(x.shape)}.")
+        if tokens is None and (x.dim() != 3 or x.shape[-1] != self.input_size):
             raise UnrolledError(
                 f"x must be (batch, time, {self.input_size}), it is {tuple(x.shape)}."
                 + (" For one sequence alone use x.unsqueeze(0)." if x.dim() == 2 else "")
@@ -88,13 +107,9 @@ class Recurrent(nn.Module):
                 f"x is {x.dtype} on {x.device}, the layer is {like.dtype} on {like.device}; "
                 "bring both together with .to(...)."
             )
-        if state is None:
-            state = self.initial_state(x)
-        self._check_state(state, x)
-        return unroll(self.cell, parameters, x, tuple(state), checked_lengths(lengths, x))
 
-    def _check_state(self, state: Any, x: Tensor) -> None:
-        shapes = [(x.shape[0], *self.cell.shape_of(s, self.sizes)) for s in self.cell.states]
+    def _check_state(self, state: Any, batch: int, x: Tensor) -> None:
+        shapes = [(batch, *self.cell.shape_of(s, self.sizes)) for s in self.cell.states]
         expected = [(shape, x.dtype, x.device) for shape in shapes]
         parts = list(state) if isinstance(state, (tuple, list)) else []
         if [(tuple(s.shape), s.dtype, s.device) if isinstance(s, Tensor) else s for s in parts] != expected:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
@@ -104,14 +105,20 @@ class LanguageModel(nn.Module):
         if state is not None and len(state) != len(self.layers):
             raise UnrolledError(f"the state has {len(self.layers)} parts, one a layer; {len(state)} came.")
         states = state or [None] * len(self.layers)
-        embedded = self.embedding(tokens).chunk(self.members, -1)
+        tables = self.embedding.weight.chunk(self.members, 1)
         outputs: list[Tensor] = []
         after: list[State] = []
         depth = len(self.layers) // self.members
         for number, (layer, before) in enumerate(zip(self.layers, states, strict=True)):
-            below = outputs.pop() if number % depth else embedded[number // depth]
-            h, own = layer(self.dropout(below)[0], before, lengths)
-            outputs.append(below + h if number % depth and below.shape == h.shape else h)
+            if number % depth:
+                below = outputs.pop()
+                h, own = layer(self.dropout(below)[0], before, lengths)
+                h = below + h if below.shape == h.shape else h
+            elif self.training and self.dropout.p:
+                h, own = layer(self.dropout(functional.embedding(tokens, tables[number // depth]))[0], before, lengths)
+            else:
+                h, own = layer(tables[number // depth], before, lengths, tokens)
+            outputs.append(h)
             after.append(own)
         return [self.dropout(h)[0] for h in outputs], tuple(after)
 

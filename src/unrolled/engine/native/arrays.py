@@ -76,6 +76,11 @@ def array_rows(tape: Tape, array: Array, first: int = 0, index: np.ndarray | Non
     return tape.put(array.place.after(first * _LINE), offset, library.BLOCK, array.rows * library.BLOCK)
 
 
+def chosen_rows(tape: Tape, array: Array, index: Place) -> Place:
+    """The rows of an array that a list in memory names by their first float, as `unrolled_rows`."""
+    return tape.put(array.place, index, library.BLOCK, array.rows * library.BLOCK)
+
+
 def tensor_rows(tape: Tape, slot: str, stride: int, offset: np.ndarray | None = None) -> Place:
     """The rows of a tensor, `stride` floats apart or at each `offset`, as `unrolled_rows`."""
     return tape.put(Place(slot), offset, stride, library.BLOCK)
@@ -84,3 +89,8 @@ def tensor_rows(tape: Tape, slot: str, stride: int, offset: np.ndarray | None = 
 def copy(tape: Tape, to: Place, source: Place, rows: int, width: int, pad: bool, threads: int) -> None:
     """Copy `rows` rows of `width` units; `pad`: with zeros up to a whole block."""
     tape.call("unrolled_copy_rows", to, source, rows, width, int(pad), threads)
+
+
+def add(tape: Tape, to: Place, source: Place, rows: int, width: int, threads: int) -> None:
+    """Add `rows` rows of `width` units to those of `to`, which may be the same."""
+    tape.call("unrolled_add_rows", to, source, rows, width, threads)

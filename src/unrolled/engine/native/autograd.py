@@ -6,7 +6,7 @@ A backward pass that is itself to be differentiated is run by the reference engi
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.engine.followed import followed
 from unrolled.engine.native import operation
@@ -23,14 +23,18 @@ def unroll(
     state: State,
     lengths: Tensor | None = None,
     bf16: bool = False,
+    tokens: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`."""
+    """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`, `tokens` as in `choice.unroll`."""
     given = [parameters[p.name] for p in program.parameters]
+    # A table with more rows than there are steps would be more work than it saves.
+    if tokens is not None and (followed((x, *state, *given)) or len(x) >= tokens.numel()):
+        x, tokens = nn.functional.embedding(tokens, x), None
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
     if followed((x, *state, *given)):
         outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep, bf16)
     elif keep:
-        outputs, *final = Unroll.apply(program, bf16, lengths, x, *state, *given)  # type: ignore[no-untyped-call]
+        outputs, *final = Unroll.apply(program, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16)
+        outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16, tokens)
     return outputs, tuple(final)

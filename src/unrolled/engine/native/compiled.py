@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from unrolled.engine.native.draft import Draft
-from unrolled.engine.native.library import FP32, NativeError
+from unrolled.engine.native.library import FP32, INDEXED, NativeError
 from unrolled.engine.native.plan import PARAMETER, SUM, Memory, Plan
 from unrolled.engine.native.schedule import in_place
 from unrolled.equations import Instruction, Program
@@ -24,6 +24,7 @@ from unrolled.equations.program import Shape
 # Rows of all steps; of states before and after a step; of gradients that go from step to step; and of the few steps
 # that the backward pass has at hand at a time.
 STEP, PREVIOUS, NEXT, GRADIENT_READ, GRADIENT_WRITTEN, PASSING = (Memory(table=table) for table in range(6))
+CHOSEN = Memory(INDEXED, STEP.table)  # the rows of a table that the steps name
 _CHEAP = {"add", "sub", "mul", "neg", "relu", "abs", "maximum", "minimum", "sign"}
 
 
@@ -74,12 +75,19 @@ def gradient_from_loop(carried: str) -> str:
 
 class CompiledCell:
     """The plans of a Program at given sizes, made when first asked for. `hoisting`: input products leave the loop;
-    `precision` is that of all products."""
+    `precision` is that of all products. `table`: the input of a step is a row of one, so what comes before the loop has
+    the rows of the table, in which the loop finds those that an index names; then `hoisting` must be."""
 
     def __init__(
-        self, program: Program, sizes: Mapping[str, int], hoisting: bool = True, precision: int = FP32
+        self,
+        program: Program,
+        sizes: Mapping[str, int],
+        hoisting: bool = True,
+        precision: int = FP32,
+        table: bool = False,
     ) -> None:
         self.program = program
+        self.table = table
         self.precision = precision
         self.hoisted = hoist(program) if hoisting else whole(program)
         shapes = self.hoisted.shapes
@@ -149,7 +157,7 @@ class CompiledCell:
         return {
             **self._parameters,
             **dict.fromkeys(self.states, PREVIOUS),
-            **dict.fromkeys(self.hoisted.carried, STEP),
+            **dict.fromkeys(self.hoisted.carried, CHOSEN if self.table else STEP),
         }
 
     def _forward(self, keep: bool) -> Forward:
@@ -161,7 +169,7 @@ class CompiledCell:
         for name in self.kept if keep else ():
             draft.memory.setdefault(name, STEP)
         plan = draft.plan(self.widths, 3, precision=self.precision)
-        return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep else {})
+        return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep and not self.table else {})
 
     def _in_place(self, plan: Plan) -> dict[str, str]:
         """Carried values that the backward pass does not read make room for kept ones."""

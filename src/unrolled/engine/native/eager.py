@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unrolled.engine import reference
 from unrolled.engine.native import run
@@ -22,45 +22,63 @@ def unroll_forward(
     lengths: Tensor | None,
     keep: bool,
     bf16: bool,
+    tokens: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Outputs, final states, and the trace for the backward pass, empty unless `keep`; `bf16` as in `cell_of`."""
-    cell = cell_of(program, x, state, given, bf16)
-    rows = rows_of(x.shape[0], x.shape[1], lengths)
-    return run.forward(cell, named_of(program, given), rows, x, state, keep)
+    """Outputs, final states, and the trace for the backward pass, empty unless `keep`; `bf16` as in `cell_of`.
+
+    With `tokens` (batch, time), x is a table.
+    """
+    cell = cell_of(program, x, state, given, bf16, tokens is not None)
+    rows = rows_of(*_batch_and_time(x, tokens), lengths)
+    index = None if tokens is None else run.index_of(rows, tokens, len(x))
+    return run.forward(cell, named_of(program, given), rows, x, state, keep, index)
+
+
+def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
+    steps = x if tokens is None else tokens
+    return steps.shape[0], steps.shape[1]
 
 
 class Unroll(torch.autograd.Function):
-    """`Unroll.apply(program, bf16, lengths, x, *state, *parameters)` gives (outputs, *final states)."""
+    """`Unroll.apply(program, bf16, lengths, tokens, x, *state, *parameters)` gives (outputs, *final states)."""
 
     @staticmethod
     def forward(
-        ctx: Any, program: Program, bf16: bool, lengths: Tensor | None, x: Tensor, *given: Tensor
+        ctx: Any,
+        program: Program,
+        bf16: bool,
+        lengths: Tensor | None,
+        tokens: Tensor | None,
+        x: Tensor,
+        *given: Tensor,
     ) -> tuple[Tensor, ...]:
         """The run, which leaves its trace in the context."""
         states = len(program.states)
-        outputs, final, trace = unroll_forward(program, x, given[:states], given[states:], lengths, True, bf16)
+        outputs, final, trace = unroll_forward(program, x, given[:states], given[states:], lengths, True, bf16, tokens)
         ctx.program, ctx.bf16 = program, bf16
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(lengths, trace, x, *given)
+        ctx.save_for_backward(lengths, tokens, trace, x, *given)
         return outputs, *final
 
     @staticmethod
     def backward(ctx: Any, d_outputs: Tensor | None, *d_final: Tensor | None) -> Any:
         """The gradients; those of gradients by the reference engine."""
         program = ctx.program
-        lengths, trace, x, *given = ctx.saved_tensors
+        lengths, tokens, trace, x, *given = ctx.saved_tensors
+        batch, time = _batch_and_time(x, tokens)
         state, parameters = given[: len(program.states)], given[len(program.states) :]
         if d_outputs is None:
-            d_outputs = x.new_zeros(x.shape[0], x.shape[1], state[0].shape[1])
+            d_outputs = x.new_zeros(batch, time, state[0].shape[1])
         d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True
-            return None, None, None, *differentiable(program, x, state, parameters, lengths, [d_outputs, *d_states])
-        cell = cell_of(program, x, state, parameters, ctx.bf16)
-        rows = rows_of(x.shape[0], x.shape[1], lengths)
-        of_input = ctx.needs_input_grad[3]
-        named = named_of(program, parameters)
-        d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_states, of_input)
-        return None, None, None, d_x if of_input else None, *d_state, *(found[p.name] for p in program.parameters)
+            gradients = [d_outputs, *d_states]
+            return None, None, None, None, *differentiable(program, x, state, parameters, lengths, gradients, tokens)
+        cell = cell_of(program, x, state, parameters, ctx.bf16, tokens is not None)
+        rows, named = rows_of(batch, time, lengths), named_of(program, parameters)
+        of_input = ctx.needs_input_grad[4]
+        table = () if tokens is None else (run.index_of(rows, tokens, len(x)), len(x))
+        d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_states, of_input, *table)
+        return None, None, None, None, d_x if of_input else None, *d_state, *(found[p.name] for p in program.parameters)
 
 
 def differentiable(
@@ -70,13 +88,15 @@ def differentiable(
     parameters: Sequence[Tensor],
     lengths: Tensor | None,
     gradients: Sequence[Tensor],
+    tokens: Tensor | None = None,
 ) -> list[Tensor | None]:
     """The gradients of x, states and parameters with a graph behind them, by the reference engine in float32."""
     named = {p.name: value for p, value in zip(program.parameters, parameters, strict=True)}
     inputs = [x, *state, *parameters]
     wanted = [value for value in inputs if value.requires_grad]
     with torch.autocast("cpu", enabled=False):
-        outputs, final = reference.unroll(program, named, x, tuple(state), lengths)
+        steps = x if tokens is None else nn.functional.embedding(tokens, x)
+        outputs, final = reference.unroll(program, named, steps, tuple(state), lengths)
         found = torch.autograd.grad((outputs, *final), wanted, gradients, create_graph=True, allow_unused=True)
     by_identity = {id(value): gradient for value, gradient in zip(wanted, found, strict=True)}
     return [by_identity.get(id(value)) for value in inputs]

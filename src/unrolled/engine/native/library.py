@@ -16,7 +16,7 @@ MESSAGE = 256
 OK, NO_MEMORY = 0, 2
 COPY, ACCUMULATE = 0, 17
 FP32, BF16 = 0, 1  # precisions of products
-ROWS, BROADCAST, PER_THREAD = 0, 1, 2
+ROWS, BROADCAST, PER_THREAD, INDEXED = 0, 1, 2, 3
 
 
 class NativeError(UnrolledError):
@@ -80,6 +80,8 @@ class RunArguments(Structure):
         ("array_rows", c_void_p),
         ("matrix", c_void_p),
         ("threads", c_int32),
+        ("index", c_void_p),
+        ("index_rows", c_int64),
     ]
 
 
@@ -127,6 +129,7 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_pack.argtypes = [c_void_p, *[c_int64] * 4, c_void_p, c_int32, c_char_p]
     loaded.unrolled_pack_all.argtypes = [c_void_p, c_int64, c_int32, c_int32, c_char_p]
     loaded.unrolled_copy_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_int32, c_char_p]
+    loaded.unrolled_add_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_char_p]
     outer: list[Any] = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, c_int32, c_int32, c_char_p]
     loaded.unrolled_outer.argtypes = outer
     losses: list[Any] = [c_void_p, c_int32, c_void_p, c_int64, c_int64, c_float, c_void_p, c_int32, c_char_p]

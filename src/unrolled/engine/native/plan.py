@@ -151,14 +151,16 @@ class Plan:
         arrays: "Mapping[str, tuple[Place, int]]",
         matrices: Mapping[tuple[str, bool], Place],
         threads: int,
+        index: "Place | None" = None,
+        index_rows: int = 0,
     ) -> None:
         """Record a run of the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start, both
-        int64; `arrays` says where each array is and how many rows it has."""
+        int64; `arrays` says where each array is and how many rows it has, `index` the rows of indexed arrays."""
         given = [arrays[name] for name in self.memory]
         addresses = tape.put(*(place for place, _ in given), *self._constants.values())
         rows = tape.put(*(count for _, count in given), *(1 for _ in self._constants))
         packed = tape.put(*(matrices[key] for key in self.matrices))
-        arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads)
+        arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads, index, index_rows)
         tape.call("unrolled_plan_run", self._handle.value or 0, arguments)
 
 

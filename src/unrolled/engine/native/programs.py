@@ -20,22 +20,27 @@ def named_of(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
     return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
 
 
-def cell_of(program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], bf16: bool) -> CompiledCell:
-    """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it."""
-    sizes = {program.inputs[0].shape[0]: int(x.shape[2])}
+def cell_of(
+    program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], bf16: bool, table: bool = False
+) -> CompiledCell:
+    """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it;
+    `table`: x is one."""
+    sizes = {program.inputs[0].shape[0]: int(x.shape[-1])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
     for parameter, value in zip(program.parameters, given, strict=True):
         for dimension, size in zip(parameter.shape, value.shape, strict=True):
             if dimension.isidentifier():
                 sizes.setdefault(dimension, int(size))
     weights = sum(value.numel() for value in given if value.dim() == 2)
-    hoisting = x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
-    return _compiled(text_of(program), tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32)
+    hoisting = table or x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
+    return _compiled(text_of(program), tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(program: str, sizes: tuple[tuple[str, int], ...], hoisting: bool, precision: int) -> CompiledCell:
-    return CompiledCell(program_of(program), dict(sizes), hoisting, precision)
+def _compiled(
+    program: str, sizes: tuple[tuple[str, int], ...], hoisting: bool, precision: int, table: bool
+) -> CompiledCell:
+    return CompiledCell(program_of(program), dict(sizes), hoisting, precision, table)
 
 
 _texts: dict[int, tuple[Program, str]] = {}

@@ -1,6 +1,9 @@
 """A cell's forward and backward run of certain shapes, as tapes: which arrays there are, and the calls in their order.
 
-Slots of a tape: "x", "state NAME", "parameter NAME" and what comes out of it, "outputs", "final NAME" and so on, are
+With a table the input of a step is a row of it, named by a token: what comes before the loop has the rows of the table.
+
+Slots of a tape: "x", "index" and "offsets" (of each packed row the row of the table, and its
+first float), "state NAME", "parameter NAME" and what comes out of it, "outputs", "final NAME" and so on, are
 the caller's; "trace" is what a forward run leaves for the backward one, a single piece of memory cut into arrays in a
 fixed order; "work" and "sums" are needed only while it is played.
 """
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.engine.native.arrays import Array, Layout, array_rows, copy, tensor_rows
+from unrolled.engine.native.arrays import Array, Layout, add, array_rows, chosen_rows, copy, tensor_rows
 from unrolled.engine.native.compiled import CompiledCell, gradient_from_later, gradient_from_loop
 from unrolled.engine.native.outer import PREVIOUS, record_outer_products
 from unrolled.engine.native.packs import Key, packed_places
@@ -40,32 +43,43 @@ class Recorded:
 
 
 @functools.lru_cache(maxsize=256)
-def trace_layout(cell: CompiledCell, batch: int, total: int) -> Layout:
-    """The arrays of the trace for so many sequences and rows of all steps together."""
+def trace_layout(cell: CompiledCell, batch: int, total: int, words: int | None = None) -> Layout:
+    """The arrays of the trace for so many sequences, rows of all steps together, and rows of a table."""
     in_place = cell.forward(True).in_place
-    carried = [c for c in cell.hoisted.carried if c in cell.carried_read or c in in_place.values()]
-    steps = dict.fromkeys([cell.input, *carried, *(k for k in cell.kept if k not in in_place), *cell.kept_before])
-    sizes = {name: (total, cell.width(name)) for name in steps}
+    needed = {*cell.carried_read, *in_place.values()}
+    carried = [c for c in cell.hoisted.carried if words is not None or c in needed]
+    before = dict.fromkeys([cell.input, *carried, *cell.kept_before])
+    sizes = {name: (total if words is None else words, cell.width(name)) for name in before}
+    sizes.update({name: (total, cell.width(name)) for name in cell.kept if name not in in_place})
     sizes.update({f"states {s}": (batch + total, cell.width(s)) for s in cell.states})
     return Layout("trace", sizes)
 
 
 def record_forward(
-    cell: CompiledCell, rows: Rows, strides: tuple[int, int], state_strides: Sequence[int], keep: bool, threads: int
+    cell: CompiledCell,
+    rows: Rows,
+    strides: tuple[int, int],
+    state_strides: Sequence[int],
+    keep: bool,
+    threads: int,
+    words: int | None,
 ) -> Recorded:
-    """`strides` are those of batch and time of x, `state_strides` those of the batch of the states."""
+    """`strides` are those of batch and time of x, or the first that of the rows of a table of so many `words`;
+    `state_strides` those of the batch of the states."""
     tape = Tape()
     before, step = cell.forward_before(keep).plan, cell.forward(keep)
     arrays = _vectors(cell)
     passing: Sizes = {}
+    given = rows.total if words is None else words
     if keep:
-        arrays.update(trace_layout(cell, rows.batch, rows.total).arrays)
+        arrays.update(trace_layout(cell, rows.batch, rows.total, words).arrays)
         arrays.update({new: arrays[old] for new, old in step.in_place.items()})
     else:
         passing = {f"states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
-        passing[cell.input] = (rows.total, cell.input_width)
+        passing[cell.input] = (given, cell.input_width)
     present = [*arrays, *passing, *cell.states, *step.states]
-    passing |= _missing(rows.batch, rows.total, present, before, step.plan)
+    passing |= _missing(rows.batch, given, present, before)
+    passing |= _missing(rows.batch, rows.total, [*present, *passing], step.plan)
     work = Layout("work", passing)
     arrays.update(work.arrays)
     for name, new in zip(cell.states, step.states, strict=True):
@@ -73,13 +87,14 @@ def record_forward(
     matrices = tuple(dict.fromkeys([*before.matrices, *step.plan.matrices]))
     packed, _ = packed_places(cell, matrices, "packed")
 
-    x = tensor_rows(tape, "x", 0, rows.places(*strides))
-    copy(tape, array_rows(tape, arrays[cell.input]), x, rows.total, cell.input_width, True, threads)
-    _record_rows(tape, before, Piece(0, len(rows.active), 0, rows.total), 1, arrays, packed, threads)
+    x = tensor_rows(tape, "x", strides[0], rows.places(*strides) if words is None else None)
+    copy(tape, array_rows(tape, arrays[cell.input]), x, given, cell.input_width, True, threads)
+    _record_rows(tape, before, Piece(0, 1, 0, given), 1, arrays, packed, threads)
     for name, stride in zip(cell.states, state_strides, strict=True):
         start = tensor_rows(tape, f"state {name}", stride, rows.sorted_places(stride))
         copy(tape, array_rows(tape, arrays[name]), start, rows.batch, cell.width(name), True, threads)
-    _record(tape, step.plan, rows.active, rows.forward_tables(keep), arrays, packed, threads)
+    index = (None, 0) if words is None else (Place("index"), rows.total)
+    _record(tape, step.plan, rows.active, rows.forward_tables(keep), arrays, packed, threads, *index)
 
     width = cell.width(cell.states[0])
     outputs = tensor_rows(tape, "outputs", 0, rows.places(rows.time * width, width))
@@ -92,17 +107,20 @@ def record_forward(
     return Recorded(tape.finish(), matrices, work.floats)
 
 
-def record_backward(cell: CompiledCell, rows: Rows, strides: tuple[int, int], of_input: bool, threads: int) -> Recorded:
-    """`strides` are those of batch and time of the gradient of the outputs.
+def record_backward(
+    cell: CompiledCell, rows: Rows, strides: tuple[int, int], of_input: bool, threads: int, words: int | None
+) -> Recorded:
+    """`strides` are those of batch and time of the gradient of the outputs; `words` as in `record_forward`.
 
     The steps are taken piece by piece, and all that follows from the gradients of a piece is done before the next one:
-    so they are read from the caches, and need no memory for all steps.
+    so they are read from the caches, and need no memory for all steps. Gradients of the rows of a table are summed up,
+    and what comes before the loop follows at the end.
     """
     tape = Tape()
     forward, step, before = cell.forward(True), cell.backward(of_input), cell.backward_before(of_input)
     pieces = rows.pieces(_PIECE)
     most = max((piece.rows for piece in pieces), default=0)
-    arrays = {**_vectors(cell), **trace_layout(cell, rows.batch, rows.total).arrays}
+    arrays = {**_vectors(cell), **trace_layout(cell, rows.batch, rows.total, words).arrays}
     arrays.update({new: arrays[old] for new, old in forward.in_place.items()})
     for name, new in zip(cell.states, forward.states, strict=True):
         arrays[name] = arrays[new] = arrays[f"states {name}"]
@@ -111,13 +129,20 @@ def record_backward(cell: CompiledCell, rows: Rows, strides: tuple[int, int], of
     if rows.lengths is not None:
         passing[PREVIOUS] = (most, max(cell.width(name) for name in cell.states))
     seeds = {gradient_from_loop(c): step.gradients[c] for c in cell.hoisted.carried if c in step.gradients}
+    of_seed = {gradient_from_loop(c): cell.width(c) for c in cell.hoisted.carried}
     turns = [gradient_from_later(name) for name in cell.states] + [step.gradients[name] for name in cell.states]
-    passing |= _missing(rows.batch, most, [*arrays, *passing, *turns, *seeds], step.plan, before.plan)
-    sums = Layout("sums", {n: (threads, plan.widths[n]) for plan in (step.plan, before.plan) for n in _sums(plan)})
+    present = [*arrays, *passing, *turns, *seeds]
+    passing |= _missing(rows.batch, most, present, step.plan)
+    passing |= _missing(rows.batch, most if words is None else words, [*present, *passing], before.plan)
+    summed = {n: (threads, plan.widths[n]) for plan in (step.plan, before.plan) for n in _sums(plan)}
+    if words is not None:
+        summed.update({seed: (words, of_seed[seed]) for seed in seeds})
+    sums = Layout("sums", summed)
     work = Layout("work", passing)
     arrays.update(work.arrays)
     arrays.update(sums.arrays)
-    arrays.update({seed: arrays[name] for seed, name in seeds.items() if name in arrays})
+    if words is None:
+        arrays.update({seed: arrays[name] for seed, name in seeds.items() if name in arrays})
     matrices = tuple(dict.fromkeys([*step.plan.matrices, *before.plan.matrices]))
     packed, _ = packed_places(cell, matrices, "packed")
 
@@ -131,19 +156,31 @@ def record_backward(cell: CompiledCell, rows: Rows, strides: tuple[int, int], of
     widths = {p.name: cell.program.size(p.shape[1], cell.widths) for p in cell.program.parameters if len(p.shape) == 2}
     from_outputs = rows.places(*strides)
     to_input = rows.places(rows.time * cell.input_width, cell.input_width)
+
+    def finish(piece: Piece, d_x: Place) -> None:
+        """What is before the loop, backwards, of the rows of a piece."""
+        _record_rows(tape, before.plan, piece, 6, arrays, packed, threads)
+        record_outer_products(tape, cell, before, rows, piece, arrays, widths, threads)
+        if of_input:
+            made = array_rows(tape, arrays[before.gradients[cell.input]])
+            copy(tape, d_x, made, piece.rows, cell.input_width, False, threads)
+
     for piece in pieces:
         own = slice(piece.start, piece.start + piece.rows)
         d_outputs = tensor_rows(tape, "d_outputs", 0, from_outputs[own].copy())
         copy(tape, array_rows(tape, arrays["d_output"]), d_outputs, piece.rows, width, True, threads)
         active = rows.active[piece.first : piece.last][::-1].copy()
-        _record(tape, step.plan, active, rows.backward_tables(piece), arrays, packed, threads)
-        _record_rows(tape, before.plan, piece, 6, arrays, packed, threads)
-        for part in (step, before):
-            record_outer_products(tape, cell, part, rows, piece, arrays, widths, threads)
-        if of_input:
-            d_x = tensor_rows(tape, "d_x", 0, to_input[own].copy())
-            made = array_rows(tape, arrays[before.gradients[cell.input]])
-            copy(tape, d_x, made, piece.rows, cell.input_width, False, threads)
+        index = (None, 0) if words is None else (Place("index"), rows.total)
+        _record(tape, step.plan, active, rows.backward_tables(piece), arrays, packed, threads, *index)
+        record_outer_products(tape, cell, step, rows, piece, arrays, widths, threads)
+        if words is None:
+            finish(piece, tensor_rows(tape, "d_x", 0, to_input[own].copy()))
+            continue
+        for seed, name in seeds.items():
+            chosen = chosen_rows(tape, arrays[seed], Place("offsets", 8 * piece.start))
+            add(tape, chosen, array_rows(tape, arrays[name]), piece.rows, of_seed[seed], threads)
+    if words is not None:
+        finish(Piece(0, 1, 0, words), tensor_rows(tape, "d_x", cell.input_width))
 
     first = len(rows.active) % 2 * rows.batch
     for name in cell.states:
@@ -197,11 +234,14 @@ def _record(
     arrays: Arrays,
     packed: Mapping[Key, Place],
     threads: int,
+    index: Place | None = None,
+    index_rows: int = 0,
 ) -> None:
     if plan.stages and len(active):
         places = {name: (arrays[name].place, arrays[name].rows) for name in plan.memory}
         shared = active.sum() if plan.independent else active.max()  # rows between two moments of waiting
-        plan.record(tape, active, tables, places, packed, min(threads, threads_for(plan, int(shared))))
+        threads = min(threads, threads_for(plan, int(shared)))
+        plan.record(tape, active, tables, places, packed, threads, index, index_rows)
 
 
 def threads_for(plan: Plan, rows: int) -> int:

@@ -4,15 +4,18 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unrolled.engine.native.arrays import of_vector, row_sum
 from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import packs_of
 from unrolled.engine.native.recording import Recorded, record_backward, record_forward, trace_layout
 from unrolled.engine.native.rows import Rows
 from unrolled.engine.native.workspace import result, slab
+from unrolled.errors import UnrolledError
 
 _KEPT = 64  # tapes that are kept for one cell
 
@@ -20,20 +23,34 @@ Parameters = Mapping[str, Tensor]
 
 
 def forward(
-    cell: CompiledCell, parameters: Parameters, rows: Rows, x: Tensor, state: Sequence[Tensor], keep: bool
+    cell: CompiledCell,
+    parameters: Parameters,
+    rows: Rows,
+    x: Tensor,
+    state: Sequence[Tensor],
+    keep: bool,
+    index: np.ndarray | None = None,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Outputs (batch, time, size), final states (batch, size) and the trace, empty unless `keep`."""
+    """Outputs (batch, time, size), final states (batch, size) and the trace, empty unless `keep`.
+
+    With an `index`, from `index_of`, x is a table.
+    """
     packs = packs_of(cell, parameters)
     x = _dense(x)
     state = [_dense(s) for s in state]
     strides, state_strides = (x.stride(0), x.stride(1)), tuple(s.stride(0) for s in state)
-    threads = torch.get_num_threads()
-    recorded = _recorded(cell, rows, (strides, state_strides, keep, threads), record_forward)
+    threads, words = torch.get_num_threads(), None if index is None else len(x)
+    recorded = _recorded(cell, rows, (strides, state_strides, keep, threads, words), record_forward)
     outputs = _zeros_where_short(rows, cell.width(cell.states[0]))
     final = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
-    trace = slab(trace_floats(cell, rows.batch, rows.time) if keep else 0)
+    trace = slab(trace_floats(cell, rows.batch, rows.time, words) if keep else 0)
     work, vectors = slab(recorded.work), _vectors(parameters)
-    addresses = {"x": x.data_ptr(), "outputs": outputs.data_ptr(), "trace": trace.data_ptr(), "work": work.data_ptr()}
+    addresses = _addresses(index) | {
+        "x": x.data_ptr(),
+        "outputs": outputs.data_ptr(),
+        "trace": trace.data_ptr(),
+        "work": work.data_ptr(),
+    }
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
     addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
     for name, start, end in zip(cell.states, state, final, strict=True):
@@ -51,19 +68,30 @@ def backward(
     d_outputs: Tensor,
     d_final: Sequence[Tensor],
     of_input: bool,
+    index: np.ndarray | None = None,
+    words: int | None = None,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    """The gradients of the input (empty unless asked for), of the initial states and of the parameters."""
+    """The gradients of the input (empty unless asked for), of the initial states and of the parameters.
+
+    With an `index`, that of the input is the gradient of a table of so many `words`.
+    """
     packs = packs_of(cell, parameters)
     d_outputs = _dense(d_outputs)
     d_final = [d.contiguous() for d in d_final]
     threads = torch.get_num_threads()
     strides = (d_outputs.stride(0), d_outputs.stride(1))
-    recorded = _recorded(cell, rows, (strides, of_input, threads), record_backward)
+    recorded = _recorded(cell, rows, (strides, of_input, threads, words), record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
     gradients = {name: torch.zeros(p.shape) for name, p in parameters.items()}
-    d_x = _zeros_where_short(rows, cell.input_width) if of_input else torch.empty(0)
+    d_x = torch.empty(0)
+    if of_input:
+        d_x = _zeros_where_short(rows, cell.input_width) if words is None else torch.empty(words, cell.input_width)
     work, vectors, sums = slab(recorded.work), _vectors(parameters), torch.zeros(recorded.sums)
-    addresses = {"d_outputs": d_outputs.data_ptr(), "d_x": d_x.data_ptr(), "trace": trace.data_ptr()}
+    addresses = _addresses(index) | {
+        "d_outputs": d_outputs.data_ptr(),
+        "d_x": d_x.data_ptr(),
+        "trace": trace.data_ptr(),
+    }
     addresses.update({"work": work.data_ptr(), "sums": sums.data_ptr()})
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
     addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
@@ -78,9 +106,22 @@ def backward(
     return d_x, d_state, gradients
 
 
-def trace_floats(cell: CompiledCell, batch: int, time: int) -> int:
+def trace_floats(cell: CompiledCell, batch: int, time: int, words: int | None = None) -> int:
     """The size of the trace of a full batch; a ragged one uses less of it."""
-    return trace_layout(cell, batch, batch * time).floats
+    return trace_layout(cell, batch, batch * time, words).floats
+
+
+def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
+    """(2, rows): of each packed row of `tokens` (batch, time) the row of a table, and its first float in the engine's
+    array of it.
+
+    Raises UnrolledError for a token that is no row of `words`.
+    """
+    packed = tokens.contiguous().numpy().reshape(-1)[rows.places(rows.time, 1)]
+    if len(packed) and not 0 <= int(packed.min()) <= int(packed.max()) < words:
+        wrong = packed[(packed < 0) | (packed >= words)][0]
+        raise UnrolledError(f"token {wrong} is no row of the table, which has {words}.")
+    return np.stack([packed, packed * BLOCK])
 
 
 def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Callable[..., Recorded]) -> Recorded:
@@ -95,6 +136,10 @@ def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Ca
             cell.tapes.clear()
         found = cell.tapes[key] = record(cell, rows, *shape)
     return found
+
+
+def _addresses(index: np.ndarray | None) -> dict[str, int]:
+    return {} if index is None else {"index": index[0].ctypes.data, "offsets": index[1].ctypes.data}
 
 
 def _dense(values: Tensor) -> Tensor:
