@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.artifact import TextModel, load
+from unrolled.cli.long_run import forget_what_stays, keep_freed_memory
 from unrolled.text import Streams, character_tokenizer
 from unrolled.training import Finished, Settings, Validated, train
 
@@ -24,6 +25,8 @@ def ours(train_text: Path, folder: Path, minutes: float, seed: int, started: flo
     """`unrolled train --minutes`, with every default."""
     output = folder / "model.safetensors"
     moments: Moments = []
+    keep_freed_memory()
+    forget_what_stays()
     events = train(train_text, output, settings=Settings(minutes=minutes, seed=seed), validation=0.0, started=started)
     for event in events:
         if isinstance(event, Finished) or (isinstance(event, Validated) and event.best):

@@ -109,3 +109,19 @@ def test_dropout_on_the_reference_engine():
         use_engine("auto")
     assert sorted(y.unique().tolist()) == pytest.approx([0, 4 / 3])
     assert abs((y == 0).float().mean().item() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / y.numel())
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_variational_dropout_has_one_fate_for_all_steps(engine):
+    use_engine(engine)
+    try:
+        x = torch.randn(40, 7, 300, requires_grad=True)
+        y = Dropout(0.25, variational=True)(x)[0]
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+    finally:
+        use_engine("auto")
+    torch.testing.assert_close(y, x * gradient)
+    assert torch.equal(gradient, gradient[:, :1].expand_as(gradient))
+    assert not torch.equal(gradient[0], gradient[1])
+    share = (gradient[:, 0] == 0).float().mean().item()
+    assert abs(share - 0.25) < 5 * math.sqrt(0.25 * 0.75 / gradient[:, 0].numel())

@@ -7,6 +7,7 @@ from unrolled.cells.lstm import lstm as lstm
 from unrolled.cells.min_gru import min_gru as min_gru
 from unrolled.cells.min_lstm import min_lstm as min_lstm
 from unrolled.cells.minimal_gated_unit import minimal_gated_unit as minimal_gated_unit
+from unrolled.cells.mogrifier_lstm import mogrifier_lstm as mogrifier_lstm
 from unrolled.cells.multiplicative_lstm import multiplicative_lstm as multiplicative_lstm
 from unrolled.cells.peephole_lstm import peephole_lstm as peephole_lstm
 from unrolled.cells.torch_gru import torch_gru as torch_gru

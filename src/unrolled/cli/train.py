@@ -16,7 +16,7 @@ def train(
     ),
     minutes: Annotated[float | None, typer.Option("--minutes", "-m", help="How long to train; 5 if not said.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of minutes.")] = None,
-    cell: Annotated[str, typer.Option(help="A listed cell (see: unrolled cells), or file.py:name.")] = "lstm",
+    cell: Annotated[str, typer.Option(help="A listed cell (see: unrolled cells), or file.py:name.")] = "mogrifier_lstm",
     hidden: Annotated[int | None, typer.Option(help="Hidden units of each layer.")] = None,
     layers: Annotated[int | None, typer.Option(help="Recurrent layers.")] = None,
     members: Annotated[int | None, typer.Option(help="Networks that learn side by side and predict together.")] = None,
@@ -42,7 +42,7 @@ def train(
     """Train a language model on text; the best one so far is in the model file at any time."""
     started = time.monotonic()  # before the imports, which take their part of the minutes
     from unrolled.cli.find_cell import find_cell
-    from unrolled.cli.keep_memory import keep_freed_memory
+    from unrolled.cli.long_run import forget_what_stays, keep_freed_memory
     from unrolled.cli.metrics import Metrics
     from unrolled.cli.training_view import training_view
     from unrolled.training import Settings, Stopped, run_folder
@@ -50,6 +50,7 @@ def train(
 
     settings = Settings(minutes, steps, hidden, layers, members, embedding, batch, window, lr, dropout, seed, precision)
     keep_freed_memory()
+    forget_what_stays()
     asked = _StopRequest()
     events = run_training(
         text or [],

@@ -15,11 +15,13 @@ class Dropout(nn.Module):
     """While training, zero each feature with probability `p` (in 256ths), and scale the others to make up for it.
 
     Source: Srivastava et al. 2014; on the connections between layers only: Zaremba et al. 2014.
+    `variational`: a feature is zero in all steps of a sequence or in none (Gal & Ghahramani 2016).
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, variational: bool = False) -> None:
         super().__init__()
         self.p = p
+        self.variational = variational
 
     def forward(
         self, x: Tensor, state: tuple[()] | None = None, lengths: Tensor | None = None
@@ -31,16 +33,22 @@ class Dropout(nn.Module):
             return x, ()
         if dropped == _LEVELS:
             return torch.zeros_like(x), ()
+        if self.variational:
+            return x * self._dropped(x.new_ones(x.shape[0], 1, *x.shape[2:]), dropped), ()
+        return self._dropped(x, dropped), ()
+
+    def _dropped(self, x: Tensor, dropped: int) -> Tensor:
         if engine_for(x)[0] == "native" and not followed((x,)):
             seed = int(torch.empty((), dtype=torch.int64).random_())
-            return _Dropped.apply(x, seed, dropped), ()  # type: ignore[no-untyped-call]
+            kept: Tensor = _Dropped.apply(x, seed, dropped)  # type: ignore[no-untyped-call]
+            return kept
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         fate = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        return x * ((fate >= dropped) * (_LEVELS / (_LEVELS - dropped))).to(x.dtype), ()
+        return x * ((fate >= dropped) * (_LEVELS / (_LEVELS - dropped))).to(x.dtype)
 
     def extra_repr(self) -> str:
         """The probability, for printing."""
-        return f"p={self.p}"
+        return f"p={self.p}" + (", variational" if self.variational else "")
 
 
 class _Dropped(torch.autograd.Function):

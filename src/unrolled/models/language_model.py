@@ -22,7 +22,7 @@ class LanguageModel(nn.Module):
     that the readout reads the sum of all layers.
 
     `cell` is any Program, such as `unrolled.cells.gru`; `dropout` acts on what enters each recurrent layer and the
-    readout. `sizes` are those that the cell names beside "input" and "hidden".
+    readout, the same in all steps of a call. `sizes` are those that the cell names beside "input" and "hidden".
 
     `members` such networks learn side by side, each from its own errors, and predict together by the mean of their
     logits (Hansen & Salamon 1990): what one of them learned by heart, the others outvote. They share b_y and nothing
@@ -52,7 +52,7 @@ class LanguageModel(nn.Module):
         if not table.is_meta:  # there torch would spend two seconds on imports to draw no numbers
             nn.init.normal_(table)
         self.embedding = nn.Embedding(vocabulary_size, members * embedding_size, _weight=table)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout, variational=True)
         self.members = members
         self.layers = nn.ModuleList()
         for _ in range(members):

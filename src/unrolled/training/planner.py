@@ -17,9 +17,8 @@ DEFAULT_MINUTES = 5.0
 # (hidden, layers), small to large; the one that is timed first stands in the middle.
 _SHAPES = [(64, 1), (128, 1), (192, 2), (256, 2), (384, 2), (512, 2), (768, 2), (1024, 2)]
 _TIMED_FIRST = 3
-# A model learns well when it sees at least this many tokens per parameter in the time it has: of LSTMs trained on
-# a megabyte of prose for 95 to 900 seconds, the best had seen 2.7 to 4 characters per parameter.
-_TOKENS_PER_PARAMETER = 3.0
+# A network learns well when it sees at least this many tokens per multiplication that it makes for one.
+_TOKENS_PER_MULTIPLICATION = 2.0
 # The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
 _RATE, _HIGHEST_RATE = 1.8, 0.015
 # From this many passes over the text on there is dropout, 0.1 more with each doubling.
@@ -28,9 +27,9 @@ _PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
 # passes each are better than one with eight, three with eight better than six with four; docs/recipe.md has the runs.
 _PASSES_FOR_TWO, _MOST_MEMBERS = 6.5, 8
 # However often a small text is read, each of them takes about so many tokens to learn well.
-_TOKENS_PER_MEMBER = 2_500_000
-# Ten times the usual: of a text that is read several times less is learned by heart.
-_WEIGHT_DECAY = 0.12
+_TOKENS_PER_MEMBER = 1_800_000
+# Thirty times the usual: of a text that is read several times less is learned by heart.
+_WEIGHT_DECAY = 0.3
 _BATCH, _WINDOW = 32, 64
 # Of a model that suits a few minutes, on two cores; only for the choice of the tokenizer.
 _TOKENS_A_SECOND = 60_000
@@ -109,7 +108,8 @@ def _largest(
         seconds = measured * _work(plan) / _work(timed)
         tokens = budget / seconds * plan.batch * plan.window
         members = settings.members or _members(tokens / len(corpus.train.ids))
-        if best and (tokens / members < _TOKENS_PER_PARAMETER * parameters or parameters > 8 * len(corpus.train.ids)):
+        few = tokens / members < _TOKENS_PER_MULTIPLICATION * _work(plan)
+        if best and (few or parameters > 8 * len(corpus.train.ids)):
             break
         most = max(1, int(tokens / _TOKENS_PER_MEMBER))
         best = replace(plan, members=settings.members or min(members, most))
@@ -159,6 +159,11 @@ def _work(plan: Plan) -> int:
     return _parameters(plan) - plan.vocabulary * plan.embedding
 
 
+def _embedding(vocabulary: int, hidden: int) -> int:
+    """The features of a token: more than a layer of 192 has; for a large vocabulary as many as a large layer has."""
+    return min(256 if vocabulary < 1024 else 512, max(256, hidden), 2 * hidden)
+
+
 def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layers: int, processes: int) -> Plan:
     held_out = max(2, min(len(corpus.train.ids) // 20, _LARGEST_HELD_OUT))
     tokens = len(corpus.train.ids) - held_out
@@ -169,7 +174,7 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
     return Plan(
         cell=cell.to_json(),
         vocabulary=corpus.tokenizer.vocabulary_size,
-        embedding=settings.embedding or min(hidden, 128 if corpus.tokenizer.vocabulary_size < 1024 else 512),
+        embedding=settings.embedding or _embedding(corpus.tokenizer.vocabulary_size, hidden),
         hidden=hidden,
         layers=layers,
         dropout=settings.dropout or 0.0,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from unrolled.cells import lstm
+from unrolled.cells import mogrifier_lstm
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.text import Corpus, Sources, Tokenizer, prepare
@@ -30,7 +30,7 @@ def train(
     sources: Sources,
     output: str | Path,
     *,
-    cell: Program = lstm,
+    cell: Program = mogrifier_lstm,
     settings: Settings | None = None,
     tokenizer: str | Tokenizer = "auto",
     validation: float | Sources = 0.1,
