@@ -20,7 +20,7 @@ _TIMED_FIRST = 3
 # A network learns well when it sees at least this many tokens per multiplication that it makes for one.
 _TOKENS_PER_MULTIPLICATION = 2.0
 # The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
-_RATE, _HIGHEST_RATE = 1.8, 0.015
+_RATE, _HIGHEST_RATE = 3.0, 0.015
 # From this many passes over the text on there is dropout, 0.1 more with each doubling.
 _PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
 # If the minutes are good for many passes of one network, they go to several: the members of an ensemble. Two with four
