@@ -51,6 +51,7 @@ docs: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.layers --output build/benchmarks
 	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.streaming
 
 # Needs cmake; the thread sanitizer wants addresses where it expects them, hence setarch where there is one.
 sanitize:
