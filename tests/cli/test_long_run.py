@@ -12,11 +12,11 @@ from unrolled.cli.long_run import forget_what_stays, keep_freed_memory
 {before}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    torch.ones(2**20).sum()
+for _ in range(10):
+    torch.ones(10 * 2**20).sum()
 start = faults()
-for _ in range(40):
-    torch.ones(2**20).sum()
+for _ in range(10):
+    torch.ones(10 * 2**20).sum()  # 40 MiB: more than the C library ever keeps by itself
 print(faults() - start)
 """
 
@@ -30,7 +30,7 @@ def page_faults(before: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked")
 def test_freed_memory_is_used_again_without_page_faults():
     plain, kept = page_faults(""), page_faults("keep_freed_memory()")
-    assert kept * 10 < plain, f"{kept} page faults with, {plain} without"
+    assert kept * 4 < plain, f"{kept} page faults with, {plain} without"
 
 
 def test_what_stays_is_collected_no_more():
