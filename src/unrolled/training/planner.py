@@ -81,7 +81,7 @@ def make_plan(
     plans = [replace(plan, precision=precision) for plan in sized]
     if settings.steps is not None:
         # Without a budget in minutes there is nothing to measure: sizes that suit the corpus alone.
-        fitting = [plan for plan in plans if _parameters(plan) <= 2 * len(corpus.train.ids)] or plans[:1]
+        fitting = [plan for plan in plans if _parameters(plan) <= 3 * len(corpus.train.ids)] or plans[:1]
         plan = replace(fitting[min(len(fitting) - 1, _TIMED_FIRST)], members=settings.members or 1)
         return _scheduled(corpus, settings, plan, settings.steps, 0.05)
     budget = 60 * (settings.minutes or DEFAULT_MINUTES)
