@@ -1,5 +1,4 @@
 // The loss of a readout: of each row of logits its cross-entropy, and in the place of the logits its gradient.
-#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <new>

@@ -82,11 +82,12 @@ def test_a_table_that_tokens_read(name, ragged, monkeypatch):
 
 def test_tokens_that_are_no_rows_are_refused():
     program = CELLS["lstm"]
-    case, tokens = table_case(random_case(program, 3, 5, {"input": 4, "hidden": 6}), 7)
-    for wrong in (7, -1):
-        tokens[1, 2] = wrong
-        with pytest.raises(UnrolledError, match=f"token {wrong} is no row of the table, which has 7"):
-            autograd.unroll(program, *case, tokens=tokens)
+    for words in (7, 70):  # a table that is read, and one that is looked up since it is larger than the run
+        case, tokens = table_case(random_case(program, 3, 5, {"input": 4, "hidden": 6}), words)
+        for wrong in (words, -1):
+            tokens[1, 2] = wrong
+            with pytest.raises(UnrolledError, match=rf"tokens reach .*{wrong}\b.*the table has {words} rows"):
+                autograd.unroll(program, *case, tokens=tokens)
 
 
 def test_gradients_of_the_gradient_of_a_table():

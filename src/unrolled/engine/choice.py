@@ -12,6 +12,7 @@ from torch import Tensor
 from unrolled.engine import reference
 from unrolled.engine.native.library import NativeError, has_bf16, library
 from unrolled.engine.reference import State
+from unrolled.engine.reference import look_up as look_up
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 
@@ -102,7 +103,7 @@ def unroll(
                 _tell_once(f"cell {program.name} runs on the slower reference engine: {error}")
         elif "not built" in reason or "load" in reason:
             _tell_once(f"running on the slower reference engine: {reason}")
-        steps = x if tokens is None else torch.nn.functional.embedding(tokens, x)
+        steps = x if tokens is None else reference.look_up(x, tokens)
         return reference.unroll(program, parameters, steps, state, lengths)
 
 

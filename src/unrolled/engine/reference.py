@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unrolled.equations import OPS, Program
+from unrolled.errors import UnrolledError
 
 State = tuple[Tensor, ...]
 
@@ -67,3 +68,15 @@ def unroll(
     if not outputs:
         return x.new_zeros(x.shape[0], 0, state[0].shape[-1]), state
     return torch.stack(outputs, dim=1), state
+
+
+def look_up(table: Tensor, tokens: Tensor) -> Tensor:
+    """table[tokens]: `table` (words, size), `tokens` int64 of any shape.
+
+    Raises UnrolledError for a token that is no row.
+    """
+    try:
+        return torch.nn.functional.embedding(tokens, table)
+    except IndexError as error:
+        reach = f"from {int(tokens.min())} to {int(tokens.max())}"
+        raise UnrolledError(f"tokens reach {reach}; the table has {len(table)} rows, numbered from 0.") from error

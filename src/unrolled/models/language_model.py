@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from unrolled.engine import look_up
 from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.layers import Dropout, Linear, Recurrent
@@ -115,7 +115,7 @@ class LanguageModel(nn.Module):
                 h, own = layer(self.dropout(below)[0], before, lengths)
                 h = below + h if below.shape == h.shape else h
             elif self.training and self.dropout.p:
-                h, own = layer(self.dropout(functional.embedding(tokens, tables[number // depth]))[0], before, lengths)
+                h, own = layer(self.dropout(look_up(tables[number // depth], tokens))[0], before, lengths)
             else:
                 h, own = layer(tables[number // depth], before, lengths, tokens)
             outputs.append(h)

@@ -6,8 +6,9 @@ A backward pass that is itself to be differentiated is run by the reference engi
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unrolled.engine import reference
 from unrolled.engine.followed import followed
 from unrolled.engine.native import operation
 from unrolled.engine.native.eager import Unroll, unroll_forward
@@ -29,7 +30,7 @@ def unroll(
     given = [parameters[p.name] for p in program.parameters]
     # A table with more rows than there are steps would be more work than it saves.
     if tokens is not None and (followed((x, *state, *given)) or len(x) >= tokens.numel()):
-        x, tokens = nn.functional.embedding(tokens, x), None
+        x, tokens = reference.look_up(x, tokens), None
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
     if followed((x, *state, *given)):
         outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep, bf16)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unrolled.engine import reference
 from unrolled.engine.native import run
@@ -95,7 +95,7 @@ def differentiable(
     inputs = [x, *state, *parameters]
     wanted = [value for value in inputs if value.requires_grad]
     with torch.autocast("cpu", enabled=False):
-        steps = x if tokens is None else nn.functional.embedding(tokens, x)
+        steps = x if tokens is None else reference.look_up(x, tokens)
         outputs, final = reference.unroll(program, named, steps, tuple(state), lengths)
         found = torch.autograd.grad((outputs, *final), wanted, gradients, create_graph=True, allow_unused=True)
     by_identity = {id(value): gradient for value, gradient in zip(wanted, found, strict=True)}

@@ -119,8 +119,8 @@ def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
     """
     packed = tokens.contiguous().numpy().reshape(-1)[rows.places(rows.time, 1)]
     if len(packed) and not 0 <= int(packed.min()) <= int(packed.max()) < words:
-        wrong = packed[(packed < 0) | (packed >= words)][0]
-        raise UnrolledError(f"token {wrong} is no row of the table, which has {words}.")
+        reach = f"from {packed.min()} to {packed.max()}"
+        raise UnrolledError(f"tokens reach {reach}; the table has {words} rows, numbered from 0.")
     return np.stack([packed, packed * BLOCK])
 
 
