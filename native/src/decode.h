@@ -103,7 +103,7 @@ class Stepper {
   void multiply_int8(const StepSums &sums, int term, int64_t row, int64_t rows, int64_t first_block, int width,
                      int64_t result_stride, To to);
   void round_vectors(const std::vector<int32_t> &arrays, int64_t row, int64_t rows);
-  void execute(const Stage &stage, int64_t row, int64_t first_block, int place, int count, bool blocks_as_rows);
+  void execute(const Stage &stage, int64_t row, int rows, int64_t first_block, int blocks, ptrdiff_t between_blocks);
   float *register_at(int operand, int64_t place) const;
   float *given_at(const StepSums &sums, int number, int64_t row, int64_t stride) const;
 

@@ -19,11 +19,6 @@ float *aligned(std::vector<float> &floats, size_t count) {
   return floats.data() + (64 - address % 64) % 64 / sizeof(float);
 }
 
-bool two_arguments(int opcode) {
-  return opcode == UNROLLED_ADD || opcode == UNROLLED_SUB || opcode == UNROLLED_MUL || opcode == UNROLLED_DIV ||
-         opcode == UNROLLED_MAXIMUM || opcode == UNROLLED_MINIMUM;
-}
-
 }  // namespace
 
 WorkMemory::WorkMemory(const unrolled_decoder &decoder, int64_t rows, int threads, bool steps)
@@ -162,7 +157,7 @@ void Stepper::one_row(const StepStage &stage, int64_t row, bool prepared) {
                  int(std::min<int64_t>(stage.plan->unit_blocks, last - b)), block, [&](int number, int unit_block) {
                    return register_at(destination(sums, number), b - first + unit_block);
                  });
-    execute(*stage.plan, row, first, 0, int(last - first), true);
+    execute(*stage.plan, row, 1, first, int(last - first), block);
   }
 }
 
@@ -179,7 +174,7 @@ void Stepper::many_rows(const StepStage &stage, int64_t row, int64_t rows) {
         multiply(sums, 0, sums.terms, start, count, b, width, block, [&](int number, int unit_block) {
           return register_at(decoder_.plan->products[sums.product[number]].destination, unit_block * block_rows);
         });
-      for (int j = 0; j < width; ++j) execute(*stage.plan, start, b + j, j * block_rows, count, false);
+      execute(*stage.plan, start, count, b, width, block_rows * block);
     }
   }
 }
@@ -272,20 +267,21 @@ void Stepper::round_vectors(const std::vector<int32_t> &arrays, int64_t row, int
   }
 }
 
-void Stepper::execute(const Stage &stage, int64_t row, int64_t first_block, int place, int count, bool blocks_as_rows) {
+void Stepper::execute(const Stage &stage, int64_t row, int rows, int64_t first_block, int blocks,
+                      ptrdiff_t between_blocks) {
   const unrolled_plan &plan = *decoder_.plan;
   const auto operand = [&](int index) -> Operand {
-    if (index >= int(plan.arrays.size())) return {register_at(index, place), block};
+    if (index >= int(plan.arrays.size())) return {register_at(index, 0), block, between_blocks};
     const bool broadcast = plan.arrays[index].addressing == UNROLLED_BROADCAST;
     const int64_t stride = broadcast ? 0 : plan.arrays[index].stride;
-    return {array_[index] + row * stride + first_block * block, blocks_as_rows ? block : stride};
+    return {array_[index] + row * stride + first_block * block, stride, block};
   };
   const unrolled_instruction *from = plan.instructions.data() + stage.first_instruction;
   for (int i = 0; i < stage.instructions; ++i) {
     const Operand a = operand(from[i].a);
     code_[i] = {from[i].opcode, operand(from[i].destination), a, two_arguments(from[i].opcode) ? operand(from[i].b) : a};
   }
-  kernels().execute(code_.data(), stage.instructions, count);
+  kernels().execute(code_.data(), stage.instructions, rows, blocks);
 }
 
 }  // namespace unrolled

@@ -33,7 +33,8 @@ struct Product {
 
 struct Operand {
   float *data;
-  ptrdiff_t stride;  // 0: one row for all
+  ptrdiff_t stride;        // from row to row; 0: one row for all
+  ptrdiff_t block_stride;  // from block of units to block of units
 };
 
 struct Pointwise {
@@ -48,7 +49,7 @@ struct Kernels {
   const char *name;
   int tile_rows;
   void (*multiply)(const Product &);
-  void (*execute)(const Pointwise *code, int count, int rows);
+  void (*execute)(const Pointwise *code, int count, int rows, int blocks);
   double (*multiply_adds)(int64_t rounds);  // returns the floating-point operations of so many rounds on registers
   // Returns the cross-entropy of `count` logits; they become its gradient times `scale`.
   float (*cross_entropy)(float *logits, int64_t count, int64_t target, float scale);

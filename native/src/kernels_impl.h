@@ -40,66 +40,82 @@ inline double multiply_adds(int64_t rounds) {
 
 // Four rows at a time: what they compute does not wait for each other.
 template <class Function>
-void each(const Pointwise &step, int rows, Function function) {
-  const float *a = step.a.data, *b = step.b.data;
-  float *y = step.destination.data;
+void each(const Pointwise &step, int rows, int blocks, Function function) {
   const ptrdiff_t da = step.a.stride, db = step.b.stride, dy = step.destination.stride;
-  int r = 0;
-  for (; r + 4 <= rows; r += 4, a += 4 * da, b += 4 * db, y += 4 * dy) {
+  for (int j = 0; j < blocks; ++j) {
+    const float *a = step.a.data + j * step.a.block_stride, *b = step.b.data + j * step.b.block_stride;
+    float *y = step.destination.data + j * step.destination.block_stride;
+    int r = 0;
+    for (; r + 4 <= rows; r += 4, a += 4 * da, b += 4 * db, y += 4 * dy) {
+      for (int c = 0; c < block; c += lanes) {
+        Floats result[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) result[i] = function(load(a + i * da + c), load(b + i * db + c));
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) store(y + i * dy + c, result[i]);
+      }
+    }
+    for (; r < rows; ++r, a += da, b += db, y += dy)
+      for (int c = 0; c < block; c += lanes) store(y + c, function(load(a + c), load(b + c)));
+  }
+}
+
+inline void accumulate(const Pointwise &step, int rows, int blocks) {
+  for (int j = 0; j < blocks; ++j) {
     for (int c = 0; c < block; c += lanes) {
-      Floats result[4];
+      const float *a = step.a.data + j * step.a.block_stride + c;
+      float *y = step.destination.data + j * step.destination.block_stride + c;
+      Floats sum[4]{};  // that do not wait for each other
+      int r = 0;
+      for (; r + 4 <= rows; r += 4)
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) result[i] = function(load(a + i * da + c), load(b + i * db + c));
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) store(y + i * dy + c, result[i]);
+        for (int i = 0; i < 4; ++i) sum[i] += load(a + (r + i) * step.a.stride);
+      for (; r < rows; ++r) sum[0] += load(a + r * step.a.stride);
+      store(y, load(y) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
     }
   }
-  for (; r < rows; ++r, a += da, b += db, y += dy)
-    for (int c = 0; c < block; c += lanes) store(y + c, function(load(a + c), load(b + c)));
 }
 
-inline void accumulate(const Pointwise &step, int rows) {
-  for (int c = 0; c < block; c += lanes) {
-    const float *a = step.a.data + c;
-    Floats sum[4]{};  // that do not wait for each other
-    int r = 0;
-    for (; r + 4 <= rows; r += 4)
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) sum[i] += load(a + (r + i) * step.a.stride);
-    for (; r < rows; ++r) sum[0] += load(a + r * step.a.stride);
-    store(step.destination.data + c, load(step.destination.data + c) + ((sum[0] + sum[1]) + (sum[2] + sum[3])));
-  }
-}
-
-inline void execute_one(const Pointwise &step, int rows) {
+inline void execute_one(const Pointwise &step, int rows, int blocks) {
   const Floats zero{}, one = splat(1.0f);
   switch (step.opcode) {
-    case UNROLLED_COPY: return each(step, rows, [](Floats a, Floats) { return a; });
-    case UNROLLED_ADD: return each(step, rows, [](Floats a, Floats b) { return a + b; });
-    case UNROLLED_SUB: return each(step, rows, [](Floats a, Floats b) { return a - b; });
-    case UNROLLED_MUL: return each(step, rows, [](Floats a, Floats b) { return a * b; });
-    case UNROLLED_DIV: return each(step, rows, [](Floats a, Floats b) { return a / b; });
-    case UNROLLED_NEG: return each(step, rows, [](Floats a, Floats) { return -a; });
-    case UNROLLED_SIGMOID: return each(step, rows, [](Floats a, Floats) { return logistic(a); });
-    case UNROLLED_TANH: return each(step, rows, [](Floats a, Floats) { return hyperbolic_tangent(a); });
-    case UNROLLED_RELU: return each(step, rows, [=](Floats a, Floats) { return a < zero ? zero : a; });
-    case UNROLLED_SOFTPLUS: return each(step, rows, [](Floats a, Floats) { return soft_plus(a); });
-    case UNROLLED_EXP: return each(step, rows, [](Floats a, Floats) { return exponential(a); });
-    case UNROLLED_LOG: return each(step, rows, [](Floats a, Floats) { return logarithm(a); });
-    case UNROLLED_SQRT: return each(step, rows, [](Floats a, Floats) { return square_root(a); });
-    case UNROLLED_ABS: return each(step, rows, [](Floats a, Floats) { return (Floats)((Ints)a & 0x7fffffff); });
+    case UNROLLED_COPY: return each(step, rows, blocks, [](Floats a, Floats) { return a; });
+    case UNROLLED_ADD: return each(step, rows, blocks, [](Floats a, Floats b) { return a + b; });
+    case UNROLLED_SUB: return each(step, rows, blocks, [](Floats a, Floats b) { return a - b; });
+    case UNROLLED_MUL: return each(step, rows, blocks, [](Floats a, Floats b) { return a * b; });
+    case UNROLLED_DIV: return each(step, rows, blocks, [](Floats a, Floats b) { return a / b; });
+    case UNROLLED_NEG: return each(step, rows, blocks, [](Floats a, Floats) { return -a; });
+    case UNROLLED_SIGMOID: return each(step, rows, blocks, [](Floats a, Floats) { return logistic(a); });
+    case UNROLLED_TANH: return each(step, rows, blocks, [](Floats a, Floats) { return hyperbolic_tangent(a); });
+    case UNROLLED_RELU: return each(step, rows, blocks, [=](Floats a, Floats) { return a < zero ? zero : a; });
+    case UNROLLED_SOFTPLUS: return each(step, rows, blocks, [](Floats a, Floats) { return soft_plus(a); });
+    case UNROLLED_EXP: return each(step, rows, blocks, [](Floats a, Floats) { return exponential(a); });
+    case UNROLLED_LOG: return each(step, rows, blocks, [](Floats a, Floats) { return logarithm(a); });
+    case UNROLLED_SQRT: return each(step, rows, blocks, [](Floats a, Floats) { return square_root(a); });
+    case UNROLLED_ABS: return each(step, rows, blocks, [](Floats a, Floats) { return (Floats)((Ints)a & 0x7fffffff); });
     case UNROLLED_MAXIMUM:
-      return each(step, rows, [](Floats a, Floats b) { return (a > b) | (a != a) ? a : b; });
+      return each(step, rows, blocks, [](Floats a, Floats b) { return (a > b) | (a != a) ? a : b; });
     case UNROLLED_MINIMUM:
-      return each(step, rows, [](Floats a, Floats b) { return (a < b) | (a != a) ? a : b; });
+      return each(step, rows, blocks, [](Floats a, Floats b) { return (a < b) | (a != a) ? a : b; });
     case UNROLLED_SIGN:
-      return each(step, rows, [=](Floats a, Floats) { return (a > zero ? one : zero) - (a < zero ? one : zero); });
-    case UNROLLED_ACCUMULATE: return accumulate(step, rows);
+      return each(step, rows, blocks, [=](Floats a, Floats) { return (a > zero ? one : zero) - (a < zero ? one : zero); });
+    case UNROLLED_ACCUMULATE: return accumulate(step, rows, blocks);
   }
 }
 
-inline void execute(const Pointwise *code, int count, int rows) {
-  for (int i = 0; i < count; ++i) execute_one(code[i], rows);
+// The step with rows and blocks in each other's place.
+inline Pointwise turned(const Pointwise &step) {
+  const auto turn = [](const Operand &o) { return Operand{o.data, o.block_stride, o.stride}; };
+  if (step.opcode == UNROLLED_ACCUMULATE)
+    return {UNROLLED_ADD, turn(step.destination), turn(step.destination), turn(step.a)};
+  return {step.opcode, turn(step.destination), turn(step.a), turn(step.b)};
+}
+
+inline void execute(const Pointwise *code, int count, int rows, int blocks) {
+  if (rows == 1)
+    for (int i = 0; i < count; ++i) execute_one(turned(code[i]), blocks, 1);
+  else
+    for (int i = 0; i < count; ++i) execute_one(code[i], rows, blocks);
 }
 
 // Calls function(vector) on all numbers, the last ones filled up with `rest`, and puts its results in their place.

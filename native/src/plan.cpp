@@ -14,14 +14,6 @@ namespace {
 constexpr int max_count = 1 << 16;       // of arrays, instructions, ...: far above any cell
 constexpr int64_t max_width = 1 << 24;
 
-bool one_argument(int opcode) {
-  switch (opcode) {
-    case UNROLLED_ADD: case UNROLLED_SUB: case UNROLLED_MUL: case UNROLLED_DIV:
-    case UNROLLED_MAXIMUM: case UNROLLED_MINIMUM: return false;
-    default: return true;
-  }
-}
-
 int check_counts(const unrolled_plan_description &d, char *message) {
   const int32_t counts[] = {d.arrays, d.matrices, d.registers, d.products, d.instructions, d.stages, d.tables};
   for (int32_t count : counts)
@@ -87,7 +79,7 @@ int check_instruction(const unrolled_plan_description &d, const unrolled_stage &
   if (i.opcode < UNROLLED_COPY || i.opcode > UNROLLED_ACCUMULATE)
     return invalid(message, "unknown opcode %d", i.opcode);
   if (int status = check_operand(d, stage, i.a, written, message)) return status;
-  if (!one_argument(i.opcode))
+  if (two_arguments(i.opcode))
     if (int status = check_operand(d, stage, i.b, written, message)) return status;
   const int32_t to = i.destination;
   if (to >= d.arrays && to < d.arrays + d.registers && i.opcode != UNROLLED_ACCUMULATE) {

@@ -15,6 +15,14 @@ struct Sums {
   std::vector<int> product;
 };
 
+inline bool two_arguments(int opcode) {
+  switch (opcode) {
+    case UNROLLED_ADD: case UNROLLED_SUB: case UNROLLED_MUL: case UNROLLED_DIV:
+    case UNROLLED_MAXIMUM: case UNROLLED_MINIMUM: return true;
+    default: return false;
+  }
+}
+
 struct Stage : unrolled_stage {
   std::vector<Sums> sums;
   std::vector<int> vectors;  // arrays that its products read

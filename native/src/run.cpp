@@ -57,27 +57,29 @@ class Worker {
     register_base_ = registers_.get() + (64 - address % 64) % 64 / sizeof(float);
   }
 
-  // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block). Of a single row
-  // the blocks take the place of rows, so that an instruction is looked at once for many of them.
+  // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block).
   void stage(const Stage &stage, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block,
              int64_t last_block) {
     const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
     find_vectors(stage, step, first_row, rows);
-    const bool one_row = rows == 1;
-    const int together = one_row ? block_rows : stage.unit_blocks;
-    between_blocks_ = one_row ? block : run_.plan.all_registers * register_size;
+    const int together = rows == 1 ? block_rows : stage.unit_blocks;
+    between_blocks_ = rows == 1 ? block : run_.plan.all_registers * register_size;
     const int ahead = stage.sums.empty() ? together : 0;  // a product gives time enough to fetch its own blocks
-    for (int64_t b = first_block; b < last_block; b += together) {
-      const int width = int(std::min<int64_t>(together, last_block - b));
+    const int64_t blocks = last_block - first_block, pieces = (blocks + together - 1) / together;
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      const int64_t b = first_block + blocks * piece / pieces;
+      const int width = int(first_block + blocks * (piece + 1) / pieces - b);
       for (int64_t i = 0; i < chunks; ++i) {
         const int64_t row = first_row + rows * i / chunks;
         const int count = int(first_row + rows * (i + 1) / chunks - row);
         for (int j = 0; j < width && b + ahead + j < last_block; ++j) fetch(stage, step, row, count, b + ahead + j);
         for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
-        for (int j = 0; j < (one_row ? 1 : width); ++j) {
-          if (!one_row) gather(stage, step, row, count, b + j, j);
-          resolve(stage, step, row, b + j, j, one_row);
-          kernels().execute(code_.data(), stage.instructions, one_row ? width : count);
+        const int at_once = std::max(1, executed_rows / count);
+        for (int j = 0; j < width; j += at_once) {
+          const int executed = std::min(at_once, width - j);
+          for (int k = j; k < j + executed; ++k) gather(stage, step, row, count, b + k, k);
+          resolve(stage, step, row, b + j, j);
+          kernels().execute(code_.data(), stage.instructions, count, executed);
         }
       }
     }
@@ -85,6 +87,7 @@ class Worker {
 
  private:
   static constexpr int register_size = block_rows * block;
+  static constexpr int executed_rows = 48;  // rows of all blocks that instructions take at once: registers stay in the first cache
 
   float *register_at(int operand, int unit_block) const {
     const int arrays = int(run_.plan.arrays.size());
@@ -166,39 +169,33 @@ class Worker {
     for (int index : stage.indexed) {
       const float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
       const int64_t *chosen = run_.given.index + run_.offset(index, step) + row;
-      float *to = gathered_[index] = register_at(next++, place);
+      gathered_[index] = register_at(next, 0);
+      float *to = register_at(next++, place);
       for (int r = 0; r < rows; ++r) std::memcpy(to + r * block, first + chosen[r] * block, block * sizeof(float));
     }
   }
 
-  // Its rows from `row` on at a block, or if `one_row` the blocks from there on of a row.
-  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place, bool one_row) const {
-    if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block};
+  // Its rows from `row` on at a block of units, whose place in registers is `place`.
+  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const {
+    if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block, between_blocks_};
     const unrolled_array &a = run_.plan.arrays[index];
+    if (a.addressing == UNROLLED_INDEXED)
+      return {gathered_[index] + place * between_blocks_, block, between_blocks_};
     const int64_t block_stride = run_.given.array_rows[index] * block;
     float *first = run_.given.array[index] + unit_block * block_stride;
     switch (a.addressing) {
-      case UNROLLED_BROADCAST: return {first, one_row ? block_stride : 0};
-      case UNROLLED_PER_THREAD: return {first + thread_ * block, one_row ? block_stride : 0};
-      case UNROLLED_INDEXED:
-        if (!one_row) return {gathered_[index], block};
-        return {first + run_.given.index[run_.offset(index, step) + row] * block, block_stride};
-      default: return {first + (run_.offset(index, step) + row) * block, one_row ? block_stride : block};
+      case UNROLLED_BROADCAST: return {first, 0, block_stride};
+      case UNROLLED_PER_THREAD: return {first + thread_ * block, 0, block_stride};
+      default: return {first + (run_.offset(index, step) + row) * block, block, block_stride};
     }
   }
 
-  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place, bool one_row) {
+  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {
     const unrolled_instruction *from = run_.plan.instructions.data() + stage.first_instruction;
     for (int i = 0; i < stage.instructions; ++i) {
-      const Operand a = operand(from[i].a, step, row, unit_block, place, one_row);
-      const Operand to = operand(from[i].destination, step, row, unit_block, place, one_row);
-      const bool two = from[i].opcode == UNROLLED_ADD || from[i].opcode == UNROLLED_SUB ||
-                       from[i].opcode == UNROLLED_MUL || from[i].opcode == UNROLLED_DIV ||
-                       from[i].opcode == UNROLLED_MAXIMUM || from[i].opcode == UNROLLED_MINIMUM;
-      if (one_row && from[i].opcode == UNROLLED_ACCUMULATE)
-        code_[i] = {UNROLLED_ADD, to, to, a};
-      else
-        code_[i] = {from[i].opcode, to, a, two ? operand(from[i].b, step, row, unit_block, place, one_row) : a};
+      const Operand a = operand(from[i].a, step, row, unit_block, place);
+      const Operand b = two_arguments(from[i].opcode) ? operand(from[i].b, step, row, unit_block, place) : a;
+      code_[i] = {from[i].opcode, operand(from[i].destination, step, row, unit_block, place), a, b};
     }
   }
 
@@ -221,11 +218,13 @@ int64_t most_blocks(const unrolled_plan &plan) {
 
 Grid make_grid(const unrolled_plan &plan, const unrolled_run_arguments &given, int threads) {
   const int64_t batch = *std::max_element(given.active, given.active + given.steps);
-  // A row group needs rows enough to fill tiles; what threads are left share its units.
-  const int64_t least_rows = 12;
+  // Threads share the units first, for then each reads its own part of the weights alone, which stays in its second cache;
+  // but tiles need blocks of units enough, and rows enough.
+  const int64_t least_blocks = 4, least_rows = 12, blocks = most_blocks(plan);
   Grid grid;
-  grid.row_groups = int(std::clamp<int64_t>(batch / least_rows, 1, threads));
-  grid.unit_groups = int(std::clamp<int64_t>(threads / grid.row_groups, 1, most_blocks(plan)));
+  grid.unit_groups = int(std::clamp<int64_t>(blocks / least_blocks, 1, threads));
+  grid.row_groups = int(std::clamp<int64_t>(batch / least_rows, 1, threads / grid.unit_groups));
+  grid.unit_groups = int(std::clamp<int64_t>(threads / grid.row_groups, 1, blocks));
   // Row r runs for as many steps as have more than r rows; each group gets an equal share of the sum.
   std::vector<int64_t> steps_of(batch + 1, 0);
   int64_t total = 0;
