@@ -276,12 +276,11 @@ void Stepper::execute(const Stage &stage, int64_t row, int rows, int64_t first_b
     const int64_t stride = broadcast ? 0 : plan.arrays[index].stride;
     return {array_[index] + row * stride + first_block * block, stride, block};
   };
-  const unrolled_instruction *from = plan.instructions.data() + stage.first_instruction;
-  for (int i = 0; i < stage.instructions; ++i) {
-    const Operand a = operand(from[i].a);
-    code_[i] = {from[i].opcode, operand(from[i].destination), a, two_arguments(from[i].opcode) ? operand(from[i].b) : a};
+  for (size_t i = 0; i < stage.code.size(); ++i) {
+    const Step &from = stage.code[i];
+    code_[i] = {from.opcode, operand(from.destination), operand(from.a), operand(from.b), from.then, operand(from.c)};
   }
-  kernels().execute(code_.data(), stage.instructions, rows, blocks);
+  kernels().execute(code_.data(), int(stage.code.size()), rows, blocks);
 }
 
 }  // namespace unrolled

@@ -37,10 +37,25 @@ struct Operand {
   ptrdiff_t block_stride;  // from block of units to block of units
 };
 
+// destination = opcode(a, b), and then: the result is the first argument of `then` beside `c`; of subtract_from the second.
 struct Pointwise {
   int32_t opcode;
   Operand destination, a, b;
+  int32_t then = UNROLLED_COPY;
+  Operand c = {};
 };
+
+constexpr int32_t subtract_from = -1;
+
+// Whether the engine has the two operations as one.
+inline bool pairs_with(int32_t opcode, int32_t then) {
+  const bool first = opcode == UNROLLED_ADD || opcode == UNROLLED_SUB || opcode == UNROLLED_MUL;
+  switch (then) {
+    case UNROLLED_ADD: case UNROLLED_SUB: case UNROLLED_MUL: case subtract_from: return first;
+    case UNROLLED_SIGMOID: case UNROLLED_TANH: return opcode == UNROLLED_ADD;
+    default: return false;
+  }
+}
 
 // From word to word of a sequence of random ones (SplitMix64, Steele et al. 2014).
 constexpr uint64_t random_step = 0x9e3779b97f4a7c15u;

@@ -41,22 +41,23 @@ inline double multiply_adds(int64_t rounds) {
 // Four rows at a time: what they compute does not wait for each other.
 template <class Function>
 void each(const Pointwise &step, int rows, int blocks, Function function) {
-  const ptrdiff_t da = step.a.stride, db = step.b.stride, dy = step.destination.stride;
+  const ptrdiff_t da = step.a.stride, db = step.b.stride, dc = step.c.stride, dy = step.destination.stride;
   for (int j = 0; j < blocks; ++j) {
     const float *a = step.a.data + j * step.a.block_stride, *b = step.b.data + j * step.b.block_stride;
+    const float *c = step.c.data + j * step.c.block_stride;
     float *y = step.destination.data + j * step.destination.block_stride;
     int r = 0;
-    for (; r + 4 <= rows; r += 4, a += 4 * da, b += 4 * db, y += 4 * dy) {
-      for (int c = 0; c < block; c += lanes) {
+    for (; r + 4 <= rows; r += 4, a += 4 * da, b += 4 * db, c += 4 * dc, y += 4 * dy) {
+      for (int u = 0; u < block; u += lanes) {
         Floats result[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) result[i] = function(load(a + i * da + c), load(b + i * db + c));
+        for (int i = 0; i < 4; ++i) result[i] = function(load(a + i * da + u), load(b + i * db + u), load(c + i * dc + u));
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) store(y + i * dy + c, result[i]);
+        for (int i = 0; i < 4; ++i) store(y + i * dy + u, result[i]);
       }
     }
-    for (; r < rows; ++r, a += da, b += db, y += dy)
-      for (int c = 0; c < block; c += lanes) store(y + c, function(load(a + c), load(b + c)));
+    for (; r < rows; ++r, a += da, b += db, c += dc, y += dy)
+      for (int u = 0; u < block; u += lanes) store(y + u, function(load(a + u), load(b + u), load(c + u)));
   }
 }
 
@@ -76,29 +77,59 @@ inline void accumulate(const Pointwise &step, int rows, int blocks) {
   }
 }
 
+// `first` and what follows it.
+template <class First>
+void execute_then(const Pointwise &step, int rows, int blocks, First first) {
+  switch (step.then) {
+    case UNROLLED_ADD: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return first(a, b) + c; });
+    case UNROLLED_SUB: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return first(a, b) - c; });
+    case UNROLLED_MUL: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return first(a, b) * c; });
+    case subtract_from: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return c - first(a, b); });
+  }
+}
+
+inline void execute_pair(const Pointwise &step, int rows, int blocks) {
+  switch (step.then) {
+    case UNROLLED_SIGMOID: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return logistic(a + b); });
+    case UNROLLED_TANH:
+      return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return hyperbolic_tangent(a + b); });
+  }
+  switch (step.opcode) {
+    case UNROLLED_ADD: return execute_then(step, rows, blocks, [](Floats a, Floats b) { return a + b; });
+    case UNROLLED_SUB: return execute_then(step, rows, blocks, [](Floats a, Floats b) { return a - b; });
+    case UNROLLED_MUL:  // rounded, as it is where the two are not neighbours: results do not depend on who else reads them
+      return execute_then(step, rows, blocks, [](Floats a, Floats b) {
+        Floats product = a * b;
+        UNROLLED_KEEP(product);
+        return product;
+      });
+  }
+}
+
 inline void execute_one(const Pointwise &step, int rows, int blocks) {
   const Floats zero{}, one = splat(1.0f);
+  if (step.then != UNROLLED_COPY) return execute_pair(step, rows, blocks);
   switch (step.opcode) {
-    case UNROLLED_COPY: return each(step, rows, blocks, [](Floats a, Floats) { return a; });
-    case UNROLLED_ADD: return each(step, rows, blocks, [](Floats a, Floats b) { return a + b; });
-    case UNROLLED_SUB: return each(step, rows, blocks, [](Floats a, Floats b) { return a - b; });
-    case UNROLLED_MUL: return each(step, rows, blocks, [](Floats a, Floats b) { return a * b; });
-    case UNROLLED_DIV: return each(step, rows, blocks, [](Floats a, Floats b) { return a / b; });
-    case UNROLLED_NEG: return each(step, rows, blocks, [](Floats a, Floats) { return -a; });
-    case UNROLLED_SIGMOID: return each(step, rows, blocks, [](Floats a, Floats) { return logistic(a); });
-    case UNROLLED_TANH: return each(step, rows, blocks, [](Floats a, Floats) { return hyperbolic_tangent(a); });
-    case UNROLLED_RELU: return each(step, rows, blocks, [=](Floats a, Floats) { return a < zero ? zero : a; });
-    case UNROLLED_SOFTPLUS: return each(step, rows, blocks, [](Floats a, Floats) { return soft_plus(a); });
-    case UNROLLED_EXP: return each(step, rows, blocks, [](Floats a, Floats) { return exponential(a); });
-    case UNROLLED_LOG: return each(step, rows, blocks, [](Floats a, Floats) { return logarithm(a); });
-    case UNROLLED_SQRT: return each(step, rows, blocks, [](Floats a, Floats) { return square_root(a); });
-    case UNROLLED_ABS: return each(step, rows, blocks, [](Floats a, Floats) { return (Floats)((Ints)a & 0x7fffffff); });
+    case UNROLLED_COPY: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return a; });
+    case UNROLLED_ADD: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a + b; });
+    case UNROLLED_SUB: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a - b; });
+    case UNROLLED_MUL: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a * b; });
+    case UNROLLED_DIV: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a / b; });
+    case UNROLLED_NEG: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return -a; });
+    case UNROLLED_SIGMOID: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return logistic(a); });
+    case UNROLLED_TANH: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return hyperbolic_tangent(a); });
+    case UNROLLED_RELU: return each(step, rows, blocks, [=](Floats a, Floats, Floats) { return a < zero ? zero : a; });
+    case UNROLLED_SOFTPLUS: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return soft_plus(a); });
+    case UNROLLED_EXP: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return exponential(a); });
+    case UNROLLED_LOG: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return logarithm(a); });
+    case UNROLLED_SQRT: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return square_root(a); });
+    case UNROLLED_ABS: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return (Floats)((Ints)a & 0x7fffffff); });
     case UNROLLED_MAXIMUM:
-      return each(step, rows, blocks, [](Floats a, Floats b) { return (a > b) | (a != a) ? a : b; });
+      return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return (a > b) | (a != a) ? a : b; });
     case UNROLLED_MINIMUM:
-      return each(step, rows, blocks, [](Floats a, Floats b) { return (a < b) | (a != a) ? a : b; });
+      return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return (a < b) | (a != a) ? a : b; });
     case UNROLLED_SIGN:
-      return each(step, rows, blocks, [=](Floats a, Floats) { return (a > zero ? one : zero) - (a < zero ? one : zero); });
+      return each(step, rows, blocks, [=](Floats a, Floats, Floats) { return (a > zero ? one : zero) - (a < zero ? one : zero); });
     case UNROLLED_ACCUMULATE: return accumulate(step, rows, blocks);
   }
 }
@@ -107,8 +138,8 @@ inline void execute_one(const Pointwise &step, int rows, int blocks) {
 inline Pointwise turned(const Pointwise &step) {
   const auto turn = [](const Operand &o) { return Operand{o.data, o.block_stride, o.stride}; };
   if (step.opcode == UNROLLED_ACCUMULATE)
-    return {UNROLLED_ADD, turn(step.destination), turn(step.destination), turn(step.a)};
-  return {step.opcode, turn(step.destination), turn(step.a), turn(step.b)};
+    return {UNROLLED_ADD, turn(step.destination), turn(step.destination), turn(step.a), UNROLLED_COPY, {}};
+  return {step.opcode, turn(step.destination), turn(step.a), turn(step.b), step.then, turn(step.c)};
 }
 
 inline void execute(const Pointwise *code, int count, int rows, int blocks) {

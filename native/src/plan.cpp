@@ -166,9 +166,40 @@ std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled
   return touched;
 }
 
+// The instructions of a stage, neighbours taken as one where the first writes a register for the second alone.
+std::vector<Step> make_code(const unrolled_plan_description &d, const unrolled_stage &stage) {
+  const unrolled_instruction *from = d.instruction + stage.first_instruction;
+  const auto reads = [&](int i, int32_t operand) {
+    return int(from[i].a == operand) + int(two_arguments(from[i].opcode) && from[i].b == operand);
+  };
+  const auto read_later = [&](int i, int32_t operand) {
+    for (; i < stage.instructions; ++i) {
+      if (reads(i, operand)) return true;
+      if (from[i].destination == operand) return false;
+    }
+    return false;
+  };
+  std::vector<Step> code;
+  for (int i = 0; i < stage.instructions; ++i) {
+    const unrolled_instruction &one = from[i];
+    code.push_back({one.opcode, one.destination, one.a, two_arguments(one.opcode) ? one.b : one.a, UNROLLED_COPY, one.a});
+    if (i + 1 == stage.instructions || one.destination < d.arrays || reads(i + 1, one.destination) != 1) continue;
+    const unrolled_instruction &next = from[i + 1];
+    const bool second = two_arguments(next.opcode) && next.b == one.destination;
+    const int32_t then = second && next.opcode == UNROLLED_SUB ? subtract_from : next.opcode;
+    if (!pairs_with(one.opcode, then)) continue;
+    if (next.destination != one.destination && read_later(i + 2, one.destination)) continue;
+    code.back().destination = next.destination;
+    code.back().then = then;
+    if (two_arguments(next.opcode)) code.back().c = second ? next.a : next.b;
+    ++i;
+  }
+  return code;
+}
+
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
   constexpr int together = 3;  // blocks of units: as many panels as a tile has, whatever the number of gates
-  Stage stage{from, make_sums(d, from), make_vectors(d, from), make_touched(d, from, UNROLLED_ROWS),
+  Stage stage{from, make_code(d, from), make_sums(d, from), make_vectors(d, from), make_touched(d, from, UNROLLED_ROWS),
               make_touched(d, from, UNROLLED_INDEXED), together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;

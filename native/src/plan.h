@@ -23,7 +23,13 @@ inline bool two_arguments(int opcode) {
   }
 }
 
+// An instruction and, unless `then` is a copy, another on its result, which nobody else reads: see Pointwise.
+struct Step {
+  int32_t opcode, destination, a, b, then, c;
+};
+
 struct Stage : unrolled_stage {
+  std::vector<Step> code;
   std::vector<Sums> sums;
   std::vector<int> vectors;  // arrays that its products read
   std::vector<int> touched;  // arrays with a row for each row that its instructions read or write

@@ -79,7 +79,7 @@ class Worker {
           const int executed = std::min(at_once, width - j);
           for (int k = j; k < j + executed; ++k) gather(stage, step, row, count, b + k, k);
           resolve(stage, step, row, b + j, j);
-          kernels().execute(code_.data(), stage.instructions, count, executed);
+          kernels().execute(code_.data(), int(stage.code.size()), count, executed);
         }
       }
     }
@@ -191,11 +191,10 @@ class Worker {
   }
 
   void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {
-    const unrolled_instruction *from = run_.plan.instructions.data() + stage.first_instruction;
-    for (int i = 0; i < stage.instructions; ++i) {
-      const Operand a = operand(from[i].a, step, row, unit_block, place);
-      const Operand b = two_arguments(from[i].opcode) ? operand(from[i].b, step, row, unit_block, place) : a;
-      code_[i] = {from[i].opcode, operand(from[i].destination, step, row, unit_block, place), a, b};
+    const auto find = [&](int32_t index) { return operand(index, step, row, unit_block, place); };
+    for (size_t i = 0; i < stage.code.size(); ++i) {
+      const Step &from = stage.code[i];
+      code_[i] = {from.opcode, find(from.destination), find(from.a), find(from.b), from.then, find(from.c)};
     }
   }
 

@@ -6,7 +6,8 @@ from agreement import assert_native_agrees, by_reference, random_case, table_cas
 
 from unrolled.cells import CELLS
 from unrolled.engine.native import autograd, programs, recording
-from unrolled.equations import cell, sigmoid, tanh
+from unrolled.engine.native.schedule import readers_follow
+from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
 from unrolled.errors import UnrolledError
 
 SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65)]
@@ -31,6 +32,39 @@ def gated_input(x, h, *, W_g: "input, hidden", W, b):  # noqa: F821
 def test_an_input_that_is_read_in_the_loop(batch, ragged):
     lengths = torch.arange(batch) % 6 if ragged else None
     assert_native_agrees(gated_input, random_case(gated_input, batch, 5, {"input": 9, "hidden": 20}), lengths)
+
+
+FIRST = {"add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "maximum": maximum}
+THEN = {
+    **{name: FIRST[name] for name in ("add", "sub", "mul")},
+    "subtract from": lambda a, c: c - a,
+    "with itself": lambda a, c: a * a - c,
+    "sigmoid": lambda a, c: sigmoid(a),
+    "tanh": lambda a, c: tanh(a),
+    "relu": lambda a, c: relu(a),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("then", THEN)
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_an_instruction_and_its_reader(first, then, batch):
+    """The engine runs some pairs of neighbours as one."""
+
+    @cell
+    def pair(x: "hidden", h):  # noqa: F821
+        return tanh(THEN[then](FIRST[first](x, h), x) + THEN[then](FIRST[first](h, x), 0.5))
+
+    assert_native_agrees(pair, random_case(pair, batch, 3, {"hidden": 35}))
+
+
+def test_values_stand_before_their_only_reader():
+    def made(name, *args):
+        return Instruction(name, "add", args, ("hidden",))
+
+    listed = [made("a", "x", "x"), made("b", "x", 1.0), made("c", "a", "a"), made("d", "c", "x"), made("e", "b", "d")]
+    assert [i.name for i in readers_follow(listed, {"e"})] == ["a", "c", "d", "b", "e"]
+    assert [i.name for i in readers_follow(listed, {"e", "b", "d"})] == ["a", "b", "c", "d", "e"]
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -4,7 +4,8 @@ A stage has the units of one dimension, some products, and the instructions on t
 up share one sum. A value that another stage or a product reads needs memory; the others live in registers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from unrolled.equations import Instruction
@@ -58,6 +59,7 @@ def schedule(instructions: Sequence[Instruction], shapes: Mapping[str, Shape], s
     for key in sorted(dict.fromkeys(stage_of.values()), key=lambda k: k[0]):
         members = [i for i in instructions if stage_of[i.name] == key]
         stages[key] = _stage(key[1], members, instructions, stored | set(scratch))
+        stages[key].instructions = readers_follow(stages[key].instructions, stored | set(scratch))
     return Schedule(tuple(stages.values()), tuple(scratch))
 
 
@@ -74,6 +76,24 @@ def in_place(stages: Sequence[Stage], dying: Sequence[str], born: Sequence[str])
             if value not in elsewhere and after:
                 taken[after[0]] = value
     return taken
+
+
+def readers_follow(instructions: Sequence[Instruction], stored: Collection[str]) -> list[Instruction]:
+    """The instructions in another order: a value that is read once, and not `stored`, stands right before its reader.
+
+    Of two such values the longer calculation comes first. The engine runs an instruction and its reader as one.
+    """
+    uses = Counter(a for i in instructions for a in i.args)
+    waiting: dict[Operand, list[Instruction]] = {}  # the calculation of a value that waits for its reader
+    ordered: list[Instruction] = []
+    for instruction in instructions:
+        before = sorted((waiting.pop(a) for a in instruction.args if a in waiting), key=len, reverse=True)
+        calculation = [*(i for part in before for i in part), instruction]
+        if uses[instruction.name] == 1 and instruction.name not in stored:
+            waiting[instruction.name] = calculation
+        else:
+            ordered += calculation
+    return ordered + [i for calculation in waiting.values() for i in calculation]
 
 
 def _vectors(instruction: Instruction) -> list[str]:
