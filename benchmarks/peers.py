@@ -1,6 +1,7 @@
 """The same recurrent layer by everyone who can run it here: a name, and one call that runs it."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,9 +67,15 @@ def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
         found["loop"] = unrolled(reference.unroll)
         if case.steps <= COMPILED_AT_MOST:
             found["loop, compiled"] = unrolled(torch.compile(reference.unroll))
-    if not backward and case.cell in BUILT_IN and importlib.util.find_spec("onnxruntime"):
+    if not backward and case.cell in BUILT_IN and _installed("onnxruntime", "onnx"):
         found["onnxruntime"] = _onnxruntime(module, x)
+    if case.cell in BUILT_IN and case.lengths is None and _installed("keras", "jax"):
+        found["keras, jax"] = _keras(case, x, seed, backward)
     return found
+
+
+def _installed(*names: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in names)
 
 
 def _run(call: Callable[[], Tensor], leaves: list[Tensor], seed: Tensor, backward: bool) -> Run:
@@ -107,3 +114,29 @@ def _onnxruntime(module: torch.nn.RNNBase, x: Tensor) -> Run:
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
     name, values = session.get_inputs()[0].name, x.detach().numpy()
     return lambda: session.run(None, {name: values}) and None
+
+
+def _keras(case: Case, x: Tensor, seed: Tensor, backward: bool) -> Run:
+    """Keras on JAX, compiled; with gradients those of the weights and of the input."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import jax
+    import keras
+
+    kind = {"RNN": keras.layers.SimpleRNN, "GRU": keras.layers.GRU, "LSTM": keras.layers.LSTM}[case.cell]
+    layer = kind(case.hidden, return_sequences=True)
+    given, wanted = jax.numpy.asarray(x.detach().numpy()), jax.numpy.asarray(seed.numpy())
+    layer.build(given.shape)
+    weights, fixed = ([v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables))
+
+    def call(weights, given):
+        return layer.stateless_call(weights, fixed, given)[0]
+
+    def loss(weights, given):
+        return (call(weights, given) * wanted).sum()
+
+    compiled = jax.jit(jax.grad(loss, argnums=(0, 1)) if backward else call)
+
+    def run() -> None:
+        jax.block_until_ready(compiled(weights, given))
+
+    return run

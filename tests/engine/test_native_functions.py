@@ -1,34 +1,13 @@
 """The vectorised functions of the native engine: maximum error in units in the last place, and the special values."""
 
-import ctypes
 import math
 
 import numpy as np
 import pytest
-
-from unrolled.engine.native import library
-from unrolled.equations import OPS
+from benchmarks.accuracy import POSITIVE, largest_error, native
 
 # Largest error seen over the points below, rounded up: a looser bound would hide a worse polynomial.
 MOST_ULPS = {"exp": 2.0, "sigmoid": 3.0, "tanh": 2.5, "log": 2.0, "softplus": 3.0, "sqrt": 0.5}
-EXACT = {
-    "exp": np.exp,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "tanh": np.tanh,
-    "log": np.log,
-    "softplus": lambda x: np.logaddexp(0, x),
-    "sqrt": np.sqrt,
-}
-POSITIVE = ("log", "sqrt")
-
-
-def native(op: str, values: np.ndarray) -> np.ndarray:
-    values = np.ascontiguousarray(values, np.float32)
-    result = np.empty_like(values)
-    floats = ctypes.POINTER(ctypes.c_float)
-    a, y = values.ctypes.data_as(floats), result.ctypes.data_as(floats)
-    library.call("unrolled_pointwise", OPS[op].opcode, a, a, y, len(values))
-    return result
 
 
 def points(op: str) -> np.ndarray:
@@ -41,15 +20,8 @@ def points(op: str) -> np.ndarray:
 
 @pytest.mark.parametrize("op", MOST_ULPS)
 def test_error_in_ulps(op):
-    values = points(op)
-    with np.errstate(all="ignore"):
-        exact = EXACT[op](values.astype(np.float64))
-    tiny, huge = np.finfo(np.float32).tiny, np.finfo(np.float32).max
-    normal = (np.abs(exact) >= 2 * tiny) & (np.abs(exact) <= huge) & (np.abs(values) >= tiny)
-    values, exact = values[normal], exact[normal]
-    ulp = np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64)
-    error = np.max(np.abs(native(op, values).astype(np.float64) - exact) / ulp)
-    assert error <= MOST_ULPS[op], f"{op}: {error:.2f} ulp"
+    error, where = largest_error(op, points(op))
+    assert error <= MOST_ULPS[op], f"{op}: {error:.3f} ulp at {where}"
 
 
 @pytest.mark.parametrize(
