@@ -93,7 +93,7 @@ typedef struct {
   int64_t steps;
   const int64_t *active;   /* rows of each step */
   const int64_t *offsets;  /* [tables][steps]: the first row of each step */
-  float *const *array;     /* 64-byte aligned */
+  float *const *array;     /* 64-byte aligned; two arrays are the same memory or have none in common */
   const int64_t *array_rows;
   const float *const *matrix; /* packed in the plan's precision */
   int32_t threads;            /* at most so many; UNROLLED_PER_THREAD arrays have at least so many rows */

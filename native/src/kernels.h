@@ -71,6 +71,7 @@ struct Kernels {
   // A random byte for each of `count` numbers, eight from each word of the sequence of `seed`: below `dropped` it is 0,
   // else times `scale`.
   void (*drop)(const float *from, float *to, int64_t count, uint64_t seed, int dropped, float scale);
+  void (*transpose)(const float *from, ptrdiff_t row_stride, float *to);  // 16 x 16 floats; the rows of `to` are neighbours
   void (*widen)(const uint16_t *from, int64_t count, float *to);  // from bfloat16
   void (*round)(const float *from, int64_t count, uint16_t *to);  // to the nearest bfloat16, of two the even one
 };

@@ -196,6 +196,33 @@ inline void drop(const float *from, float *to, int64_t count, uint64_t seed, int
   }
 }
 
+// Square pieces in registers: in each round two vectors change half of what they hold, in ever smaller parts.
+inline void transpose(const float *from, ptrdiff_t row_stride, float *to) {
+  for (int u = 0; u < block; u += lanes)
+    for (int c = 0; c < block; c += lanes) {
+      Floats rows[lanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) rows[i] = load(from + (u + i) * row_stride + c);
+#pragma GCC unroll 4
+      for (int half = lanes / 2; half > 0; half /= 2) {
+        Ints low, high;
+        for (int i = 0; i < lanes; ++i) {
+          low[i] = i & half ? lanes + i - half : i;
+          high[i] = i & half ? lanes + i : i + half;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i) {
+          if (i & half) continue;
+          const Floats a = rows[i], b = rows[i + half];
+          rows[i] = __builtin_shuffle(a, b, low);
+          rows[i + half] = __builtin_shuffle(a, b, high);
+        }
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) store(to + (c + i) * block + u, rows[i]);
+    }
+}
+
 inline void widen(const uint16_t *from, int64_t count, float *to) {
   for (int64_t i = 0; i < count; ++i) {
     const uint32_t bits = uint32_t(from[i]) << 16;

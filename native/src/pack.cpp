@@ -24,6 +24,10 @@ void pack_panel(const float *from, int64_t units, int64_t columns, int64_t row_s
   // Square pieces, so that what is written stays in the first cache while each row of the matrix is read in turn.
   for (int64_t first = 0; first < columns; first += block) {
     const int64_t last = std::min<int64_t>(first + block, columns);
+    if (column_stride == 1 && units == block && last - first == block) {
+      kernels().transpose(from + first, row_stride, packed + first * block);
+      continue;
+    }
     for (int64_t u = 0; u < units; ++u)
       for (int64_t c = first; c < last; ++c) packed[c * block + u] = from[u * row_stride + c * column_stride];
   }

@@ -197,10 +197,19 @@ std::vector<Step> make_code(const unrolled_plan_description &d, const unrolled_s
   return code;
 }
 
+std::vector<int> make_written(const unrolled_plan_description &d, const unrolled_stage &stage) {
+  std::vector<int> written;
+  for (int i = stage.first_instruction; i < stage.first_instruction + stage.instructions; ++i) {
+    const int32_t to = d.instruction[i].destination;
+    if (to < d.arrays && d.array[to].addressing == UNROLLED_ROWS) written.push_back(to);
+  }
+  return written;
+}
+
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
   constexpr int together = 3;  // blocks of units: as many panels as a tile has, whatever the number of gates
-  Stage stage{from, make_code(d, from), make_sums(d, from), make_vectors(d, from), make_touched(d, from, UNROLLED_ROWS),
-              make_touched(d, from, UNROLLED_INDEXED), together};
+  Stage stage{from, make_code(d, from), make_sums(d, from), make_vectors(d, from), make_written(d, from),
+              make_touched(d, from, UNROLLED_ROWS), make_touched(d, from, UNROLLED_INDEXED), together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;

@@ -32,6 +32,7 @@ struct Stage : unrolled_stage {
   std::vector<Step> code;
   std::vector<Sums> sums;
   std::vector<int> vectors;  // arrays that its products read
+  std::vector<int> written;  // arrays that its instructions write for others to read
   std::vector<int> touched;  // arrays with a row for each row that its instructions read or write
   std::vector<int> indexed;  // arrays whose rows are gathered in registers of their own before its instructions
   int unit_blocks;  // taken together, so that a pass has panels enough also with a single product

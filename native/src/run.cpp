@@ -23,17 +23,78 @@ struct Grid {
   std::vector<int64_t> first_row;  // row_groups + 1
 };
 
+// What a stage owes to those before it.
+struct Before {
+  bool wait = false;          // until all threads of the row group have done them
+  bool same_vectors = false;  // as the one right before it, and unchanged
+};
+
 struct Run {
   const unrolled_plan &plan;
   const unrolled_run_arguments &given;
   Grid grid{};
   std::deque<Barrier> barriers;
+  std::vector<Before> before;  // by stage
 
-  Run(const unrolled_plan &plan, const unrolled_run_arguments &given) : plan(plan), given(given) {}
+  Run(const unrolled_plan &plan, const unrolled_run_arguments &given)
+      : plan(plan), given(given), before(plan.stages.size()) {
+    find_waits();
+    for (size_t i = 1; i < plan.stages.size(); ++i) {
+      const Stage &last = plan.stages[i - 1], &stage = plan.stages[i];
+      before[i].same_vectors = stage.vectors == last.vectors && !any_shared(last.written, stage.vectors);
+    }
+  }
 
   int64_t offset(int array, int64_t step) const {
     const int32_t table = plan.arrays[array].table;
     return table < 0 ? 0 : given.offsets[table * given.steps + step];
+  }
+
+ private:
+  bool shared(int a, int b) const { return given.array[a] == given.array[b]; }
+
+  bool any_shared(const std::vector<int> &some, const std::vector<int> &others) const {
+    for (int a : some)
+      for (int b : others)
+        if (shared(a, b)) return true;
+    return false;
+  }
+
+  // Whether the rows of `a` in some step are among those of `b` in a step that comes `later` steps after it.
+  bool overlap(int a, int b, int later) const {
+    for (int64_t step = 0; step + later < given.steps; ++step) {
+      const int64_t first = offset(a, step), other = offset(b, step + later);
+      if (first < other + given.active[step + later] && other < first + given.active[step]) return true;
+    }
+    return false;
+  }
+
+  // Products read what all threads have written, so what they read must be complete, and must not be overwritten too early.
+  // Whoever writes what products read is waited for by their next step, so no two stages further apart can meet.
+  void find_waits() {
+    struct Done {
+      const Stage *stage;
+      int64_t round;
+    };
+    std::vector<Done> since;  // the last time that all have waited
+    const auto meets = [&](const Stage &stage, int64_t round) {
+      for (const Done &done : since) {
+        if (any_shared(done.stage->written, stage.vectors)) return true;
+        for (int read : done.stage->vectors)
+          for (int written : stage.written)
+            if (shared(read, written) && overlap(read, written, int(round - done.round))) return true;
+      }
+      return false;
+    };
+    bool changed = true;
+    for (int64_t round = 0; changed || round < 2; ++round) {
+      changed = false;
+      for (size_t i = 0; i < plan.stages.size(); ++i) {
+        if (!before[i].wait && meets(plan.stages[i], round)) before[i].wait = changed = true;
+        if (before[i].wait) since.clear();
+        since.push_back({&plan.stages[i], round});
+      }
+    }
   }
 };
 
@@ -58,10 +119,10 @@ class Worker {
   }
 
   // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block).
-  void stage(const Stage &stage, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block,
-             int64_t last_block) {
+  void stage(size_t number, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block, int64_t last_block) {
+    const Stage &stage = run_.plan.stages[number];
     const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
-    find_vectors(stage, step, first_row, rows);
+    if (!run_.before[number].same_vectors) find_vectors(stage, step, first_row, rows);
     const int together = rows == 1 ? block_rows : stage.unit_blocks;
     between_blocks_ = rows == 1 ? block : run_.plan.all_registers * register_size;
     const int ahead = stage.sums.empty() ? together : 0;  // a product gives time enough to fetch its own blocks
@@ -245,17 +306,16 @@ void recurrent(Run &run, int thread) {
   const Grid &grid = run.grid;
   const int row_group = thread / grid.unit_groups, unit_group = thread % grid.unit_groups;
   if (row_group >= grid.row_groups) return;
-  const bool wait = !run.plan.products.empty();  // without a product no unit reads another
   Worker worker(run, thread);
   for (int64_t step = 0; step < run.given.steps; ++step) {
     const int64_t active = run.given.active[step];
     const int64_t first = grid.first_row[row_group], last = std::min(grid.first_row[row_group + 1], active);
-    for (const Stage &stage : run.plan.stages) {
-      const int64_t blocks = blocks_of(stage.units);
+    for (size_t i = 0; i < run.plan.stages.size(); ++i) {
+      if (run.before[i].wait) run.barriers[row_group].wait(grid.unit_groups);
+      const int64_t blocks = blocks_of(run.plan.stages[i].units);
       if (first < last)
-        worker.stage(stage, step, first, last, blocks * unit_group / grid.unit_groups,
+        worker.stage(i, step, first, last, blocks * unit_group / grid.unit_groups,
                      blocks * (unit_group + 1) / grid.unit_groups);
-      if (wait) run.barriers[row_group].wait(grid.unit_groups);
     }
   }
 }
@@ -263,8 +323,8 @@ void recurrent(Run &run, int thread) {
 void independent(const Run &run, int thread, int threads) {
   Worker worker(run, thread);
   for (int64_t step = thread; step < run.given.steps; step += threads)
-    for (const Stage &stage : run.plan.stages)
-      worker.stage(stage, step, 0, run.given.active[step], 0, blocks_of(stage.units));
+    for (size_t i = 0; i < run.plan.stages.size(); ++i)
+      worker.stage(i, step, 0, run.given.active[step], 0, blocks_of(run.plan.stages[i].units));
 }
 
 int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *message) {
