@@ -125,7 +125,6 @@ class Worker {
     if (!run_.before[number].same_vectors) find_vectors(stage, step, first_row, rows);
     const int together = rows == 1 ? block_rows : stage.unit_blocks;
     between_blocks_ = rows == 1 ? block : run_.plan.all_registers * register_size;
-    const int ahead = stage.sums.empty() ? together : 0;  // a product gives time enough to fetch its own blocks
     const int64_t blocks = last_block - first_block, pieces = (blocks + together - 1) / together;
     for (int64_t piece = 0; piece < pieces; ++piece) {
       const int64_t b = first_block + blocks * piece / pieces;
@@ -133,7 +132,6 @@ class Worker {
       for (int64_t i = 0; i < chunks; ++i) {
         const int64_t row = first_row + rows * i / chunks;
         const int count = int(first_row + rows * (i + 1) / chunks - row);
-        for (int j = 0; j < width && b + ahead + j < last_block; ++j) fetch(stage, step, row, count, b + ahead + j);
         for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
         const int at_once = std::max(1, executed_rows / count);
         for (int j = 0; j < width; j += at_once) {
@@ -153,20 +151,6 @@ class Worker {
   float *register_at(int operand, int unit_block) const {
     const int arrays = int(run_.plan.arrays.size());
     return register_base_ + (operand - arrays) * register_size + unit_block * between_blocks_;
-  }
-
-  // Asks for the memory that the stage's instructions will read or write at a block of units.
-  void fetch(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block) const {
-    for (int index : stage.touched) {
-      const float *first = run_.given.array[index] + (unit_block * run_.given.array_rows[index] +
-                                                      run_.offset(index, step) + row) * block;
-      for (int r = 0; r < rows; ++r) __builtin_prefetch(first + r * block);
-    }
-    for (int index : stage.indexed) {
-      const float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
-      const int64_t *chosen = run_.given.index + run_.offset(index, step) + row;
-      for (int r = 0; r < rows; ++r) __builtin_prefetch(first + chosen[r] * block);
-    }
   }
 
   // Finds the vectors of the stage's products; those of bfloat16 are rounded here, once for all its units.

@@ -37,5 +37,5 @@ def unroll(
     elif keep:
         outputs, *final = Unroll.apply(program, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, _ = unroll_forward(program, x, state, given, lengths, False, bf16, tokens)
+        outputs, final, *_ = unroll_forward(program, x, state, given, lengths, False, bf16, tokens)
     return outputs, tuple(final)

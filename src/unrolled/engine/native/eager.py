@@ -4,6 +4,7 @@ the caller and the engine."""
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,15 +24,15 @@ def unroll_forward(
     keep: bool,
     bf16: bool,
     tokens: Tensor | None = None,
-) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Outputs, final states, and the trace for the backward pass, empty unless `keep`; `bf16` as in `cell_of`.
+) -> tuple[Tensor, list[Tensor], Tensor, np.ndarray | None]:
+    """Outputs, final states, and what the backward pass takes: the trace, empty unless `keep`, and the index.
 
-    With `tokens` (batch, time), x is a table.
+    `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
     """
     cell = cell_of(program, x, state, given, bf16, tokens is not None)
     rows = rows_of(*_batch_and_time(x, tokens), lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
-    return run.forward(cell, named_of(program, given), rows, x, state, keep, index)
+    return *run.forward(cell, named_of(program, given), rows, x, state, keep, index), index
 
 
 def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
@@ -54,7 +55,9 @@ class Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """The run, which leaves its trace in the context."""
         states = len(program.states)
-        outputs, final, trace = unroll_forward(program, x, given[:states], given[states:], lengths, True, bf16, tokens)
+        outputs, final, trace, ctx.index = unroll_forward(
+            program, x, given[:states], given[states:], lengths, True, bf16, tokens
+        )
         ctx.program, ctx.bf16 = program, bf16
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(lengths, tokens, trace, x, *given)
@@ -76,7 +79,7 @@ class Unroll(torch.autograd.Function):
         cell = cell_of(program, x, state, parameters, ctx.bf16, tokens is not None)
         rows, named = rows_of(batch, time, lengths), named_of(program, parameters)
         of_input = ctx.needs_input_grad[4]
-        table = () if tokens is None else (run.index_of(rows, tokens, len(x)), len(x))
+        table = () if tokens is None else (ctx.index, len(x))
         d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_states, of_input, *table)
         return None, None, None, None, d_x if of_input else None, *d_state, *(found[p.name] for p in program.parameters)
 

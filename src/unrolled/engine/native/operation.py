@@ -27,7 +27,7 @@ def unroll(
     bf16: bool,
 ) -> list[Tensor]:
     """[outputs, *final states, trace for the backward pass]; `bf16` as in `cell_of`."""
-    outputs, final, trace = unroll_forward(program_of(program), x, state, parameters, lengths, keep, bf16)
+    outputs, final, trace, _ = unroll_forward(program_of(program), x, state, parameters, lengths, keep, bf16)
     return [outputs, *final, trace]
 
 

@@ -82,7 +82,7 @@ def backward(
     strides = (d_outputs.stride(0), d_outputs.stride(1))
     recorded = _recorded(cell, rows, (strides, of_input, threads, words), record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
-    gradients = {name: torch.zeros(p.shape) for name, p in parameters.items()}
+    gradients = {name: torch.zeros(p.shape) for name, p in parameters.items() if p.dim() == 2}
     d_x = torch.empty(0)
     if of_input:
         d_x = _zeros_where_short(rows, cell.input_width) if words is None else torch.empty(words, cell.input_width)
@@ -101,8 +101,10 @@ def backward(
     recorded.tape.place(addresses)
     recorded.tape.play()
     for name, array in recorded.totals:
-        gradient = gradients[name]
-        gradient += row_sum(sums, array, len(gradient))
+        total = row_sum(sums, array, len(parameters[name]))
+        gradients[name] = gradients[name] + total if name in gradients else total
+    for name in parameters.keys() - gradients.keys():
+        gradients[name] = torch.zeros(parameters[name].shape)
     return d_x, d_state, gradients
 
 
