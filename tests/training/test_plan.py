@@ -6,10 +6,13 @@ from dataclasses import replace
 from pydoc_data.topics import topics
 
 import pytest
+import torch
 
 from unrolled import UnrolledError, cells
+from unrolled.cli.training_view import plan_lines
 from unrolled.text import Corpus, prepare
-from unrolled.training import planner
+from unrolled.training import Planned, planner
+from unrolled.training import plan as plan_module
 from unrolled.training.plan import Plan, Settings
 from unrolled.training.planner import make_plan
 
@@ -112,23 +115,36 @@ def test_a_plan_of_before_there_was_a_choice_is_one_of_what_there_was(corpus: Co
     earlier = json.loads(planned(corpus, steps=3).to_json())
     del earlier["precision"], earlier["members"]
     plan = Plan.from_json(json.dumps(earlier))
-    assert (plan.precision, plan.members) == ("fp32", 1)
+    assert (plan.precision, plan.members) == ("float32", 1)
+    assert Plan.from_json(json.dumps(earlier | {"precision": "bf16"})).precision == "bfloat16"
+
+
+@pytest.mark.parametrize("can", [False, True])
+def test_a_run_from_another_machine_goes_on_in_what_this_one_has(
+    corpus: Corpus, can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "bf16_products", lambda: (can, "for a reason"))
+    plan = replace(planned(corpus, steps=3), precision="bfloat16")
+    lines = "\n".join(plan_lines(Planned(plan, corpus, 1, 1, 2.0), resumed=True))
+    assert ("float32, for this machine has no bfloat16" in lines) == (not can)
+    with plan.products():
+        assert torch.is_autocast_enabled("cpu") == can
 
 
 @pytest.mark.parametrize("can", [False, True])
 def test_products_are_in_bf16_where_it_is_to_be_had(corpus: Corpus, can: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "bf16_products", lambda device: (can, "for a reason"))
-    assert planned(corpus, steps=3).precision == ("bf16" if can else "fp32")
-    assert planned(corpus, steps=3, precision="fp32").precision == "fp32"
+    assert planned(corpus, steps=3).precision == ("bfloat16" if can else "float32")
+    assert planned(corpus, steps=3, precision="float32").precision == "float32"
     if can:
-        assert planned(corpus, steps=3, precision="bf16").precision == "bf16"
+        assert planned(corpus, steps=3, precision="bfloat16").precision == "bfloat16"
     else:
         with pytest.raises(UnrolledError, match=r"no products in bf16 here: for a reason\. Leave --precision out, or"):
-            planned(corpus, steps=3, precision="bf16")
+            planned(corpus, steps=3, precision="bfloat16")
 
 
-def test_products_elsewhere_than_on_the_cpu_are_in_fp32(corpus: Corpus) -> None:
-    assert make_plan(corpus, cells.lstm, Settings(steps=3), seconds, device="meta").precision == "fp32"
+def test_products_elsewhere_than_on_the_cpu_are_in_float32(corpus: Corpus) -> None:
+    assert make_plan(corpus, cells.lstm, Settings(steps=3), seconds, device="meta").precision == "float32"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +156,7 @@ def test_products_elsewhere_than_on_the_cpu_are_in_fp32(corpus: Corpus) -> None:
         ({"hidden": 0}, "hidden must be a whole number of at least 1, not 0"),
         ({"dropout": 1.0}, "dropout must be a probability of at least 0 and below 1, not 1.0"),
         ({"learning_rate": -1}, "learning rate must be a number above 0, not -1"),
-        ({"precision": "int8"}, "precision must be fp32 or bf16, not int8"),
+        ({"precision": "int8"}, "precision must be float32 or bfloat16, not int8"),
         ({"seed": -1}, "seed must be a whole number"),
     ],
 )

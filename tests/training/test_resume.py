@@ -28,9 +28,9 @@ def finish(*arguments: str | Path) -> str:
     return output
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def settings(request: pytest.FixtureRequest) -> list[str]:
-    if request.param == "bf16" and not bf16_products()[0]:
+    if request.param == "bfloat16" and not bf16_products()[0]:
         pytest.skip(bf16_products()[1])
     return [*RUN, "--precision", request.param]
 
@@ -111,7 +111,7 @@ def test_an_unfinished_run_is_not_overwritten(text_file: Path, tmp_path: Path) -
 
 def test_two_processes_learn_what_one_does(text_file: Path, tmp_path: Path) -> None:
     run = ["--steps", "6", "--hidden", "16", "--layers", "1", "--batch", "4", "--window", "16", "--dropout", "0"]
-    run += ["--precision", "fp32"]  # the processes' parts of a gradient would be rounded before they are added up
+    run += ["--precision", "float32"]  # the processes' parts of a gradient would be rounded before they are added up
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     finish(text_file, "-o", one, *run)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unrolled"]

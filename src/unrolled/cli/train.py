@@ -31,7 +31,7 @@ def train(
     ] = "0.1",
     seed: Annotated[int, typer.Option(help="Start of all that is random.")] = 0,
     precision: Annotated[
-        str | None, typer.Option(help="Of products: fp32, or bf16, the faster one, where the processor has it.")
+        str | None, typer.Option(help="Of products: float32, or bfloat16, the faster one, where the processor has it.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")] = "cpu",
     resume: Annotated[

@@ -144,6 +144,7 @@ def plan_lines(event: Planned, resumed: bool) -> list[str]:
     """The choices of a run, for the user to read and override."""
     plan, corpus = event.plan, event.corpus
     passes = plan.steps * plan.batch * plan.window / len(corpus.train.ids)
+    elsewhere = plan.precision_here != plan.precision  # the run began on another machine
     skipped = [f"skipped    {line}" for line in corpus.skipped]
     return [
         *skipped,
@@ -154,6 +155,7 @@ def plan_lines(event: Planned, resumed: bool) -> list[str]:
         f"--members {plan.members} --dropout {plan.dropout:g}: {event.parameters:,} parameters",
         f"training   --steps {plan.steps} --batch {plan.batch} --window {plan.window} --lr {plan.learning_rate:.2g} "
         f"--seed {plan.seed} --precision {plan.precision}: {passes:.1f} passes over the text",
+        *([f"precision  {plan.precision_here}, for this machine has no {plan.precision}"] if elsewhere else []),
         f"expected   {event.expected_bits_per_byte:.1f} bits per byte, give or take a quarter, for a text of this kind"
         + (f"; done in {duration(plan.seconds)}" if plan.seconds else ""),
         *([f"resuming at step {event.step}"] if resumed and event.step else []),

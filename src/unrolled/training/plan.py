@@ -18,7 +18,8 @@ from unrolled.equations import Program
 from unrolled.errors import UnrolledError
 from unrolled.models import LanguageModel
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("float32", "bfloat16")
+_SHORT = {"fp32": "float32", "bf16": "bfloat16"}  # as plans said it before
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Plan:
     seed: int
     # What plans had before there was a choice stands behind the equals sign.
     members: int = 1
-    precision: str = "fp32"
-    """Of the products of a training step: "fp32" or "bf16"."""
+    precision: str = "float32"
+    """Of the products of a training step: "float32" or "bfloat16"."""
 
     @property
     def program(self) -> Program:
@@ -77,7 +78,12 @@ class Plan:
 
     def products(self) -> AbstractContextManager[Any]:
         """Within it, products are in the plan's precision, as far as this machine has it."""
-        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16" and bf16_products()[0])
+        return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision_here == "bfloat16")
+
+    @property
+    def precision_here(self) -> str:
+        """The precision as far as this machine has it: a run may have begun on another."""
+        return self.precision if bf16_products()[0] else "float32"
 
     @property
     def steps(self) -> int:
@@ -117,7 +123,9 @@ class Plan:
     def from_json(text: str) -> "Plan":
         """The plan that `to_json` wrote."""
         fields = json.loads(text)
-        return Plan(**fields | {"turns": tuple((step, share) for step, share in fields["turns"])})
+        precision = fields.get("precision", "float32")
+        turns = tuple((step, share) for step, share in fields["turns"])
+        return Plan(**fields | {"turns": turns, "precision": _SHORT.get(precision, precision)})
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,9 @@ def precision_for(wanted: str | None, device: str) -> str:
     Raises UnrolledError if bf16 is wanted where it is not to be had.
     """
     can, reason = bf16_products(device)
-    if wanted == "bf16" and not can:
-        raise UnrolledError(f"there are no products in bf16 here: {reason}. Leave --precision out, or ask for fp32.")
-    return wanted or ("bf16" if can else "fp32")
+    if wanted == "bfloat16" and not can:
+        raise UnrolledError(f"there are no products in bf16 here: {reason}. Leave --precision out, or ask for float32.")
+    return wanted or ("bfloat16" if can else "float32")
 
 
 def make_plan(
