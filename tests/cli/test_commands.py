@@ -226,6 +226,32 @@ def test_a_quantized_model_is_small_and_nearly_as_good(command: Command, model_f
     assert (code, err.count("\n")) == (2, 1) and "ask for float32 or int8" in err
 
 
+def test_generate_learns_from_the_prompt(command: Command, model_file: Path) -> None:
+    prompt = "zq xj vw! " * 300
+    asked = ("generate", model_file, "-p", prompt, "-n", 200, "--seed", 1)
+    code, learned, err = command(*asked, "--dynamic")
+    assert (code, err) == (0, "") and learned.startswith(prompt)
+    assert command(*asked, "--dynamic")[1] == learned  # the file stays as it was
+    written, static = (text.removeprefix(prompt) for text in (learned, command(*asked)[1]))
+    strange = "zqxjvw!"
+    assert sum(map(written.count, strange)) > 2 * sum(map(static.count, strange))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ("a", (), "which has 1 tokens; give it at least 2"),
+        ("abc", ("--save-state", "s.state"), "leave --state, --save-state and --precision out"),
+        ("abc", ("--precision", "int8"), "leave --state, --save-state and --precision out"),
+    ],
+)
+def test_generate_dynamic_refuses_what_it_cannot_do(
+    command: Command, model_file: Path, prompt: str, options: tuple[str, ...], message: str
+) -> None:
+    code, out, err = command("generate", model_file, "-p", prompt, "--dynamic", *options)
+    assert (code, out, err.count("\n")) == (2, "", 1) and message in err
+
+
 @pytest.mark.parametrize("option", [("--tokens", "t.jsonl"), ("--precision", "int8")])
 def test_dynamic_evaluation_refuses_what_it_cannot_do(
     command: Command, model_file: Path, text_file: Path, tmp_path: Path, option: tuple[str, str]

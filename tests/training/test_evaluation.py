@@ -1,6 +1,7 @@
 """The figures of `evaluate` against the same computed token by token."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from unrolled import UnrolledError, evaluate, load
-from unrolled.training import dynamic_nats, evaluate_files
+from unrolled.training import dynamic_nats, evaluate_files, learned_from
 
 
 def nats_one_by_one(path: Path, text: str) -> tuple[float, int]:
@@ -56,6 +57,13 @@ def test_dynamic_evaluation_learns_a_text_that_repeats_and_leaves_the_model_as_i
     assert dynamic.tokens == static.tokens
     assert dynamic.nats_per_token < 0.97 * static.nats_per_token
     assert all(torch.equal(weight, before[name]) for name, weight in loaded.model.state_dict().items())
+
+
+def test_a_model_that_has_learned_from_a_text_predicts_it_better(model_file: Path) -> None:
+    loaded = load(model_file)
+    text = "zq xj vw! " * 300
+    learned = replace(loaded, model=learned_from(loaded.model, loaded.tokenizer.encode(text)))
+    assert evaluate(learned, text).nats_per_token < 0.95 * evaluate(loaded, text).nats_per_token
 
 
 def test_dynamic_evaluation_judges_before_it_learns(model_file: Path) -> None:

@@ -34,6 +34,9 @@ def generate(
     precision: Annotated[
         str | None, typer.Option(help="float32, or int8: faster, a little less exact; as the file has it if not said.")
     ] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Let a copy of the model learn from the prompt before it goes on.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, or with torch cuda, ...")] = "cpu",
 ) -> None:
     """Generate text with a model. The prompt is printed first, then what the model makes of it."""
@@ -55,10 +58,12 @@ def generate(
     settings = {name: value for name, value in settings.items() if value is not None}
     sampling = Sampling(**{"seed": secrets.randbits(32), **settings})
     limits: Any = {"characters": characters, "tokens": tokens, "stop": tuple(stop or ())}
-    if device != "cpu":
+    if dynamic and (state or save_state or precision):
+        raise UnrolledError("--dynamic makes another model; leave --state, --save-state and --precision out.")
+    if device != "cpu" or dynamic:
         if state or save_state or precision:
             raise UnrolledError(f"--state, --save-state and --precision work on the cpu only, not on {device}.")
-        _show(prompt, _pieces_by_torch(model, device, prompt, sampling, limits))
+        _show(prompt, _pieces_by_torch(model, device, dynamic, prompt, sampling, limits))
         return
     decoder = Decoder.load(model, precision)
     if state is None:
@@ -74,11 +79,28 @@ def generate(
         after.save(save_state)
 
 
-def _pieces_by_torch(model: str, device: str, prompt: str, sampling: Any, limits: Any) -> Iterator[str]:
+def _pieces_by_torch(model: str, device: str, dynamic: bool, prompt: str, sampling: Any, limits: Any) -> Iterator[str]:
     from unrolled.artifact import load
+    from unrolled.generation import Decoder
     from unrolled.generation import generate as pieces_of
 
-    return pieces_of(load(model, device), prompt, sampling=sampling, **limits)
+    loaded = load(model, device)
+    if dynamic:
+        loaded.model = _learned(loaded, prompt, device)
+    if device != "cpu":
+        return pieces_of(loaded, prompt, sampling=sampling, **limits)
+    decoder = Decoder.of(loaded)
+    return decoder.generate(decoder.start(prompt, sampling), **limits)
+
+
+def _learned(loaded: Any, prompt: str, device: str) -> Any:
+    from unrolled.errors import UnrolledError
+    from unrolled.training import learned_from
+
+    ids = loaded.tokenizer.encode(prompt)
+    if len(ids) < 2:
+        raise UnrolledError(f"--dynamic learns from the prompt, which has {len(ids)} tokens; give it at least 2.")
+    return learned_from(loaded.model, ids, device)
 
 
 def _show(prompt: str, pieces: Iterable[str]) -> None:

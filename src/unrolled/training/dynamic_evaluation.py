@@ -1,6 +1,7 @@
-"""Dynamic evaluation: the model goes on learning from the text that it is judged on, after each part of it was judged.
+"""Dynamic evaluation: a model goes on learning from the text that it reads, after each part of it was judged.
 
-The figure says how well a model adapts; it is not comparable with one of a model that stays as it is.
+The figure says how well a model adapts; it is not comparable with one of a model that stays as it is. The model that
+has learned can go on writing in the manner of what it read.
 Source: Krause et al. 2018, their rule with the root mean square of the gradients, here of those seen up to now.
 """
 
@@ -24,6 +25,15 @@ def dynamic_nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "
 
     `ids` is (tokens,); `model` stays as it is: a copy learns.
     """
+    return _read(model, ids, device)[1]
+
+
+def learned_from(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") -> LanguageModel:
+    """A copy of `model` that has learned from `ids` (tokens,) while it read them."""
+    return _read(model, ids, device)[0]
+
+
+def _read(model: LanguageModel, ids: NDArray[np.integer], device: str) -> tuple[LanguageModel, float]:
     learning = copy.deepcopy(model).eval()  # no dropout, which would only add noise to the figure
     parameters = list(learning.parameters())
     trained = [parameter.detach().clone() for parameter in parameters]
@@ -42,4 +52,4 @@ def dynamic_nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "
                 square.lerp_(gradient.square(), 1 / (number + 1))
                 parameter.addcdiv_(gradient, square.sqrt().add_(1e-8), value=-_RATE)
                 parameter.lerp_(start, _RETURN)
-    return total
+    return learning, total
