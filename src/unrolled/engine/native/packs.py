@@ -1,6 +1,8 @@
 """Weights in the panel form that the native products read."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,15 +15,32 @@ from unrolled.engine.native.workspace import slab
 Key = tuple[str, bool]  # a matrix, and whether it is transposed
 
 
-def packed_places(cell: CompiledCell, wanted: Sequence[Key], slot: str) -> tuple[dict[Key, Place], int]:
-    """Where each matrix lies in the memory that `Packs.of` makes of the same list, and its floats."""
-    places: dict[Key, Place] = {}
+def packed_places(cell: CompiledCell, wanted: Sequence[Key], slot: str) -> dict[Key, Place]:
+    """Where each matrix lies in the memory that `Packs.of` makes of the same list."""
+    pieces, _ = _layout(cell, tuple(wanted))
+    return {key: Place(slot, piece.offset) for key, piece in zip(wanted, pieces, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Piece:
+    part: Part
+    transposed: bool
+    rows: int
+    columns: int
+    offset: int  # bytes
+
+
+@functools.lru_cache(maxsize=256)
+def _layout(cell: CompiledCell, wanted: tuple[Key, ...]) -> tuple[list[_Piece], int]:
+    """The matrices one after the other, and the floats of all."""
+    pieces: list[_Piece] = []
     floats = 0
-    for key in wanted:
-        places[key] = Place(slot, 4 * floats)
-        rows, columns = _shape(cell.parts[key[0]], key[1])
+    for name, transposed in wanted:
+        part = cell.parts[name]
+        rows, columns = (part.columns, part.rows) if transposed else (part.rows, part.columns)
+        pieces.append(_Piece(part, transposed, rows, columns, 4 * floats))
         floats += library.library().unrolled_packed_size(rows, columns, cell.precision)
-    return places, floats
+    return pieces, floats
 
 
 class Packs:
@@ -39,23 +58,19 @@ class Packs:
         return self._packed[wanted]
 
     def _pack(self, wanted: tuple[Key, ...]) -> Tensor:
-        places, floats = packed_places(self._cell, wanted, "packed")
+        pieces, floats = _layout(self._cell, wanted)
         memory = slab(floats)
+        address = memory.data_ptr()
+        of_parameter = {name: (p.data_ptr(), *p.stride()) for name, p in self._parameters.items()}
         matrices = (library.Matrix * len(wanted))()
-        for matrix, (name, transposed) in zip(matrices, wanted, strict=True):
-            part = self._cell.parts[name]
-            weights = self._parameters[part.parameter]
-            strides = weights.stride()
-            matrix.matrix = weights.data_ptr() + 4 * part.first
-            matrix.rows, matrix.columns = _shape(part, transposed)
-            matrix.row_stride, matrix.column_stride = strides[::-1] if transposed else strides
-            matrix.packed = memory.data_ptr() + places[name, transposed].offset
+        for matrix, piece in zip(matrices, pieces, strict=True):
+            start, *strides = of_parameter[piece.part.parameter]
+            matrix.matrix = start + 4 * piece.part.first
+            matrix.rows, matrix.columns = piece.rows, piece.columns
+            matrix.row_stride, matrix.column_stride = strides[::-1] if piece.transposed else strides
+            matrix.packed = address + piece.offset
         library.call("unrolled_pack_all", matrices, len(wanted), self._cell.precision, torch.get_num_threads())
         return memory
-
-
-def _shape(part: Part, transposed: bool) -> tuple[int, int]:
-    return (part.columns, part.rows) if transposed else (part.rows, part.columns)
 
 
 _CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some

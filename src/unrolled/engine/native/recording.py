@@ -85,7 +85,7 @@ def record_forward(
     for name, new in zip(cell.states, step.states, strict=True):
         arrays[name] = arrays[new] = arrays[f"states {name}"]
     matrices = tuple(dict.fromkeys([*before.matrices, *step.plan.matrices]))
-    packed, _ = packed_places(cell, matrices, "packed")
+    packed = packed_places(cell, matrices, "packed")
 
     x = tensor_rows(tape, "x", strides[0], rows.places(*strides) if words is None else None)
     copy(tape, array_rows(tape, arrays[cell.input]), x, given, cell.input_width, True, threads)
@@ -144,7 +144,7 @@ def record_backward(
     if words is None:
         arrays.update({seed: arrays[name] for seed, name in seeds.items() if name in arrays})
     matrices = tuple(dict.fromkeys([*step.plan.matrices, *before.plan.matrices]))
-    packed, _ = packed_places(cell, matrices, "packed")
+    packed = packed_places(cell, matrices, "packed")
 
     for name in cell.states:
         # The gradients of two steps take turns; a sequence whose end has not been reached finds its own in both.

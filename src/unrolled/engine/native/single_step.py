@@ -134,7 +134,7 @@ class _Layer:
         arrays.update({new: Array(made[new][1], 1) for new in direct})
         places = {name: (array.place, array.rows) for name, array in arrays.items()}
         places |= {name: (Place(f"{number} {name}"), 1) for name in self._vectors}
-        packed, _ = packed_places(cell, self._plan.matrices, f"{number} packed")
+        packed = packed_places(cell, self._plan.matrices, f"{number} packed")
         active, offsets = np.full(1, batch, np.int64), np.zeros((1, 1), np.int64)
         threads = min(torch.get_num_threads(), threads_for(self._plan, batch))
         self._plan.record(tape, active, offsets, places, packed, threads)

@@ -14,36 +14,49 @@ from torch import Tensor
 
 _SMALL = 16_384  # floats below which the allocator of torch does as well
 _LARGE = 262_144  # floats from which a result for the caller is worth a slab
-_WAITING = 8  # free slabs that are kept for their next use, the latest used first
+_WAITING = 8  # free slabs that are kept for their next use, those of the sizes that were asked for last
 
 
 def slab(floats: int) -> Tensor:
     """A 1-d tensor of so many floats, uninitialised; let go of it to give it back."""
-    # Ragged batches differ a little from step to step, so a new slab is a little larger than asked for.
-    return torch.empty(floats) if floats < _SMALL else _POOL.take(floats, floats // 8)
+    # Ragged batches differ a little from step to step, so sizes are rounded up by at most an eighth.
+    step = 1 << max(floats.bit_length() - 4, 0)
+    return torch.empty(floats) if floats < _SMALL else _POOL.take(floats, -(-floats // step) * step)
 
 
 def result(*shape: int) -> Tensor:
     """An uninitialised tensor for the caller to keep, no larger than it must be."""
     floats = torch.Size(shape).numel()
-    return torch.empty(shape) if floats < _LARGE else _POOL.take(floats, 0).view(shape)
+    return torch.empty(shape) if floats < _LARGE else _POOL.take(floats, floats).view(shape)
 
 
 class _Pool:
     def __init__(self) -> None:
-        self._slabs: list[mmap.mmap] = []  # the latest used last
+        self._slabs: dict[int, list[mmap.mmap]] = {}  # by their floats; the sizes asked for last come last
         self._lock = threading.Lock()
 
-    def take(self, floats: int, spare: int) -> Tensor:
+    def take(self, floats: int, size: int) -> Tensor:
+        """The first `floats` of a slab of `size` that nobody uses."""
         with self._lock:
-            least, most = 4 * floats, 4 * (floats + 2 * spare)
-            free = [at for at in range(len(self._slabs)) if sys.getrefcount(self._slabs[at]) == _UNUSED]
-            fitting = [at for at in free if least <= len(self._slabs[at]) <= most]
-            chosen = min(fitting, key=lambda at: len(self._slabs[at])) if fitting else None
-            memory = _memory(4 * (floats + spare)) if chosen is None else self._slabs[chosen]
-            dropped = {chosen, *[at for at in free if at != chosen][:-_WAITING]}
-            self._slabs = [s for at, s in enumerate(self._slabs) if at not in dropped] + [memory]
-            return torch.frombuffer(memory, dtype=torch.float32, count=floats)
+            same = self._slabs[size] = self._slabs.pop(size, [])
+            for at in range(len(same)):
+                if sys.getrefcount(same[at]) == _UNUSED:
+                    return torch.frombuffer(same[at], dtype=torch.float32, count=floats)
+            self._forget()
+            same.append(_memory(4 * size))
+            return torch.frombuffer(same[-1], dtype=torch.float32, count=floats)
+
+    def _forget(self) -> None:
+        waiting = 0
+        for size in [*self._slabs][::-1]:
+            same = self._slabs[size]
+            for at in range(len(same))[::-1]:
+                if sys.getrefcount(same[at]) == _UNUSED:
+                    waiting += 1
+                    if waiting > _WAITING:
+                        del same[at]
+            if not same and waiting > _WAITING:
+                del self._slabs[size]
 
 
 def _memory(size: int) -> mmap.mmap:
