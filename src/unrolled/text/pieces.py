@@ -2,12 +2,14 @@
 
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from unrolled.errors import UnrolledError
 from unrolled.text.cut import cut
 from unrolled.text.sources import TextFile, open_to_read, unreadable
 
 _BLOCK_BYTES = 1 << 18
+_LONG_LINE = 1 << 14
 
 
 def read_pieces(files: Iterable[TextFile], block_bytes: int = _BLOCK_BYTES) -> Iterator[str]:
@@ -52,16 +54,17 @@ def tail(pieces: Iterable[str], characters: int) -> Iterator[str]:
 def _decode(file: TextFile, block_bytes: int) -> Iterator[str]:
     """The text of one file; strict UTF-8, and never an empty piece."""
     decoder = getincrementaldecoder("utf-8")()
-    position = 0
     with open_to_read(file.path, file.name) as stream:
+        position = _next_line(stream, file.start) if file.start else 0
         while True:
+            wanted = block_bytes if file.stop is None else max(0, min(block_bytes, file.stop - position))
             try:
-                block = stream.read(block_bytes)
+                block = stream.read(wanted)
             except OSError as error:
                 raise unreadable(file.name, error) from None
             begun = len(decoder.getstate()[0])
             try:
-                text = decoder.decode(block, final=not block)
+                text = decoder.decode(block, final=not block and file.stop is None)
             except UnicodeDecodeError as error:
                 raise _not_utf8(file, position - begun + error.start, error.object) from None
             if position - begun == 0 and text:
@@ -71,6 +74,16 @@ def _decode(file: TextFile, block_bytes: int) -> Iterator[str]:
                 yield text
             if not block:
                 return
+
+
+def _next_line(stream: BinaryIO, start: int) -> int:
+    """Goes to the first line that begins after byte `start`, or character if lines are long; returns its place."""
+    stream.seek(start)
+    line = stream.readline(_LONG_LINE)
+    if line.endswith(b"\n"):
+        return start + len(line)
+    rest_of_character = len(line) - len(line.lstrip(bytes(range(0x80, 0xC0))))
+    return stream.seek(start + rest_of_character)
 
 
 def _not_utf8(file: TextFile, offset: int, start: bytes) -> UnrolledError:

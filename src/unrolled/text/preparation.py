@@ -12,11 +12,16 @@ from unrolled.errors import UnrolledError
 from unrolled.files import replacing
 from unrolled.text.corpus import FORMAT, MARK, TOKENIZER, TRAIN, VALIDATION, Corpus, read_mark
 from unrolled.text.encoding import encode_to_file, id_type
-from unrolled.text.sources import Sources, find_files
+from unrolled.text.excerpts import excerpts
+from unrolled.text.sources import Sources, TextFile, find_files
 from unrolled.text.split import SplitText
 from unrolled.text.tokenizers import Tokenizer, make_tokenizer, resolve_kind
 
 FEWEST_TOKENS = 256
+# Of a text that is larger than that for each token that the training will read, stretches are taken. A token of a large
+# text has about four bytes.
+_BYTES_PER_TOKEN_READ = 4
+_LARGEST_VALIDATION = 0.1  # of that, if validation has sources of its own
 
 
 def prepare(
@@ -34,7 +39,8 @@ def prepare(
     directory: made if missing; a corpus of another text in it is replaced, other files are left alone.
     tokenizer: the name of one to learn from the training part (see `make_tokenizer`), or a finished one.
     validation: the share of the text's characters that is kept from its end, or sources of its own.
-    to_read: how many tokens the training will read, all passes together; with it "auto" finds a tokenizer that suits.
+    to_read: how many tokens the training will read, all passes together; with it "auto" finds a tokenizer that suits,
+        and of a text that is much larger only stretches from all over it are taken.
     fewest_tokens: how many tokens the training part must give at least.
 
     Errors: `UnrolledError` for sources that cannot be read or are not UTF-8, an empty or too short text, a
@@ -44,11 +50,12 @@ def prepare(
     if isinstance(tokenizer, str):
         resolve_kind(tokenizer, 0, 0)  # a misspelt name should not cost a pass over the text
     with _spool_folder(directory) as spool:
-        files, skipped = find_files(sources, spool, leave_out=directory)
+        most = _BYTES_PER_TOKEN_READ * to_read
+        files, skipped = _found(sources, spool, directory, most)
         if isinstance(validation, (int, float)):
             text = SplitText.by_share(files, validation)
         else:
-            validation_files, more = find_files(validation, spool, leave_out=directory)
+            validation_files, more = _found(validation, spool, directory, most * _LARGEST_VALIDATION)
             text = SplitText.by_files(files, validation_files)
             skipped += more
         if isinstance(tokenizer, str):
@@ -58,6 +65,13 @@ def prepare(
         if record is None or record["request"] != request:
             _write(text, directory, tokenizer, request, skipped, fewest_tokens)
     return Corpus.open(directory)
+
+
+def _found(sources: Sources, spool: Path, directory: Path, most_bytes: float) -> tuple[list[TextFile], list[str]]:
+    """The files or stretches of them, and a line for all that is not read."""
+    files, skipped = find_files(sources, spool, leave_out=directory)
+    files, left_out = excerpts(files, most_bytes)
+    return files, [*skipped, *([left_out] if left_out else [])]
 
 
 def _request(text: SplitText, tokenizer: str | Tokenizer) -> str:

@@ -21,10 +21,12 @@ Sources: TypeAlias = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file to read, and what to call it in a message."""
+    """A file to read, and what to call it in a message; of a large one, perhaps the lines from one byte to another."""
 
     path: Path
     name: str
+    start: int = 0
+    stop: int | None = None
 
 
 def find_files(sources: Sources, spool: Path, leave_out: Path) -> tuple[list[TextFile], list[str]]:

@@ -91,7 +91,7 @@ def make_plan(
     left = max(budget - (time.monotonic() - started), 0.5 * budget)
     # Reading text forward only costs about a third of training on it.
     reading = seconds / (3 * plan.batch * plan.window)
-    left -= reading * len(corpus.validation.ids)
+    left = max(left - reading * len(corpus.validation.ids), 0.25 * budget)
     steps = (left - reading * _JUDGEMENTS * plan.held_out) / seconds
     return replace(_scheduled(corpus, settings, plan, max(1, int(steps)), seconds), seconds=left)
 
