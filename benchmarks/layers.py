@@ -1,4 +1,5 @@
-"""One layer, forward and forward+backward: the native engine beside torch.nn and a loop in Python, in turn.
+"""One layer, forward and forward+backward: the native engine beside torch.nn and a loop in Python, in turn; then
+ONNX Runtime and Keras on JAX where they are installed, which have threads of their own.
 
 `python -m benchmarks.layers --output FOLDER` prints ratios and writes layers.csv and layers.svg; `--quick` takes the
 smallest size. Medians; GFLOP/s count the products alone, as a share of the fp32 peak that is measured first.
@@ -15,7 +16,7 @@ import torch
 
 from benchmarks.memory import peak_of_training
 from benchmarks.peak import peak
-from benchmarks.peers import BUILT_IN, Case, Run, runs
+from benchmarks.peers import BUILT_IN, OWN_THREADS, Case, Run, runs
 from unrolled.engine.native import library
 
 SIZES = [(32, 64, 128, 256), (64, 128, 256, 256), (64, 128, 512, 512), (32, 64, 1024, 1024)]
@@ -54,7 +55,11 @@ def measure(
     what: str, case: Case, backward: bool, loops: bool, repeats: int, reached: float
 ) -> list[dict[str, object]]:
     """One row for everyone who ran the case, printed; `native` is how many times faster the native engine is."""
-    found = medians(runs(case, backward, loops), repeats)
+    sides = runs(case, backward, loops)
+    apart = {name: sides.pop(name) for name in OWN_THREADS if name in sides}
+    found = medians(sides, repeats)
+    for name, run in apart.items():
+        found |= medians({name: run}, repeats)
     rows: list[dict[str, object]] = []
     for who, seconds in found.items():
         speed = case.flops(backward) / seconds / 1e9

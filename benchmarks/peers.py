@@ -13,6 +13,7 @@ from unrolled.engine import reference
 from unrolled.engine.native import autograd
 
 BUILT_IN = {"RNN": "torch_rnn_tanh", "GRU": "torch_gru", "LSTM": "torch_lstm"}
+OWN_THREADS = ("onnxruntime", "keras, jax")  # theirs go on spinning for a while, and slow down whoever comes next
 COMPILED_AT_MOST = 20  # steps: torch.compile takes minutes for a longer loop
 Run = Callable[[], None]
 
@@ -67,7 +68,7 @@ def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
         found["loop"] = unrolled(reference.unroll)
         if case.steps <= COMPILED_AT_MOST:
             found["loop, compiled"] = unrolled(torch.compile(reference.unroll))
-    if not backward and case.cell in BUILT_IN and _installed("onnxruntime", "onnx"):
+    if not backward and case.cell in BUILT_IN and case.lengths is None and _installed("onnxruntime", "onnx"):
         found["onnxruntime"] = _onnxruntime(module, x)
     if case.cell in BUILT_IN and case.lengths is None and _installed("keras", "jax"):
         found["keras, jax"] = _keras(case, x, seed, backward)
