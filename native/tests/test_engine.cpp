@@ -83,6 +83,49 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int 
       }
 }
 
+// g_t = tanh(W (x_t g_{t-1})): a stage whose units are all that the next one reads. With `scratch` the product's vector has
+// the same rows in every step, so nobody may write it before all have read it.
+void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool scratch) {
+  std::vector<float> matrix(units * units);
+  for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i)) / 2;
+  const std::vector<float> panels = packed(matrix, units, units, UNROLLED_FP32, threads);
+  Memory x(batch * steps, units), between(scratch ? batch : batch * steps, units), g(batch * (steps + 1), units);
+  for (int64_t r = 0; r < batch * steps; ++r)
+    for (int64_t u = 0; u < units; ++u) x.at(r, u) = value(int(r * 7 + u));
+  for (int64_t r = 0; r < batch; ++r)
+    for (int64_t u = 0; u < units; ++u) g.at(r, u) = value(int(r * 3 + u));
+
+  const unrolled_array arrays[] = {{UNROLLED_ROWS, 0, units, x.stride},
+                                   {UNROLLED_ROWS, scratch ? -1 : 0, units, between.stride},
+                                   {UNROLLED_ROWS, 0, units, g.stride},
+                                   {UNROLLED_ROWS, 1, units, g.stride}};
+  const unrolled_product product{0, 1, 4, 0};
+  const unrolled_instruction code[] = {{UNROLLED_MUL, 1, 0, 2}, {UNROLLED_TANH, 3, 4, 4}};
+  const unrolled_stage stages[] = {{units, 0, 0, 0, 1}, {units, 0, 1, 1, 1}};
+  const unrolled_plan_description description{4,      1,        1,    1,      2,      2,     2, 0, UNROLLED_FP32,
+                                              arrays, &product, code, stages, &units, &units};
+  unrolled_plan *plan = nullptr;
+  CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_OK);
+  std::vector<int64_t> active(steps, batch), offsets;
+  for (int64_t later : {0, 1})
+    for (int64_t s = 0; s < steps; ++s) offsets.push_back((s + later) * batch);
+  float *data[] = {x.data(), between.data(), g.data(), g.data()};
+  const int64_t rows[] = {x.rows, between.rows, g.rows, g.rows};
+  const float *matrices[] = {panels.data()};
+  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads, nullptr, 0};
+  CHECK(unrolled_plan_run(plan, &run, message) == UNROLLED_OK);
+  unrolled_plan_destroy(plan);
+  for (int64_t s = 0; s < steps; ++s)
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t u = 0; u < units; ++u) {
+        double sum = 0;
+        for (int64_t k = 0; k < units; ++k)
+          sum += double(matrix[u * units + k]) * x.at(s * batch + b, k) * g.at(s * batch + b, k);
+        // 1e-5: a sum of 130 products below 1 / 8, each off by some units in the last place, and tanh's 2.5.
+        CHECK(std::fabs(std::tanh(sum) - g.at((s + 1) * batch + b, u)) < 1e-5);
+      }
+}
+
 void outer_product(int64_t m, int64_t n, int64_t k, int precision, int threads) {
   Memory a(k + 3, m), b(k, n);  // more rows than take part: a's last three
   std::vector<float> result(m * n, 1.0f);
@@ -212,6 +255,10 @@ int main() {
       outer_product(33, 17, 51, precision, threads);
       outer_product(7, 130, 801, precision, threads);
       outer_product(18, 600, 35, precision, threads);
+    }
+    for (bool scratch : {false, true}) {
+      two_stages(5, 6, 33, threads, scratch);
+      two_stages(40, 4, 130, threads, scratch);
     }
     copied_rows(5, 33, threads);
     copied_rows(900, 80, threads);
