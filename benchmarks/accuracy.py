@@ -1,7 +1,7 @@
 """The largest error of each vectorised function, in units in the last place, over every float32 there is.
 
-`python -m benchmarks.accuracy [exp tanh ...]` takes some minutes for a function. Judged by float64. Numbers below the
-normal ones count as zero, so arguments and results below the smallest normal float are left out.
+`python -m benchmarks.accuracy [exp tanh ...]` takes about a minute for a function, on two cores. Judged by float64.
+Numbers below the normal ones count as zero, so arguments and results below the smallest normal float are left out.
 """
 
 import argparse

@@ -60,9 +60,9 @@ def generate(
     limits: Any = {"characters": characters, "tokens": tokens, "stop": tuple(stop or ())}
     if dynamic and (state or save_state or precision):
         raise UnrolledError("--dynamic makes another model; leave --state, --save-state and --precision out.")
+    if device != "cpu" and (state or save_state or precision):
+        raise UnrolledError(f"--state, --save-state and --precision work on the cpu only, not on {device}.")
     if device != "cpu" or dynamic:
-        if state or save_state or precision:
-            raise UnrolledError(f"--state, --save-state and --precision work on the cpu only, not on {device}.")
         _show(prompt, _pieces_by_torch(model, device, dynamic, prompt, sampling, limits))
         return
     decoder = Decoder.load(model, precision)

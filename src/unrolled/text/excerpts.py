@@ -8,6 +8,7 @@ from itertools import accumulate
 from unrolled.text.sources import TextFile
 
 _STRETCH = 1 << 18  # bytes that are read at one place: many pages, so that contexts stay whole
+_FEWEST = 4  # stretches; a text that is no larger than these is read whole, however few minutes there are
 
 
 def excerpts(files: Sequence[TextFile], most_bytes: float) -> tuple[list[TextFile], str]:
@@ -17,9 +18,9 @@ def excerpts(files: Sequence[TextFile], most_bytes: float) -> tuple[list[TextFil
     """
     ends = list(accumulate(file.path.stat().st_size for file in files))
     whole = ends[-1] if ends else 0
-    if whole <= most_bytes:
+    if whole <= max(most_bytes, _FEWEST * _STRETCH):
         return list(files), ""
-    count = max(1, int(most_bytes) // _STRETCH)
+    count = max(_FEWEST, int(most_bytes) // _STRETCH)
     stretches = [part for i in range(count) for part in _stretch(files, ends, whole * i // count)]
     line = (
         f"all but {count * _STRETCH / 1e6:,.0f} of {whole / 1e6:,.0f} MB, which is more than the minutes are good for: "

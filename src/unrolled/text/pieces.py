@@ -55,7 +55,10 @@ def _decode(file: TextFile, block_bytes: int) -> Iterator[str]:
     """The text of one file; strict UTF-8, and never an empty piece."""
     decoder = getincrementaldecoder("utf-8")()
     with open_to_read(file.path, file.name) as stream:
-        position = _next_line(stream, file.start) if file.start else 0
+        try:
+            position = _next_line(stream, file.start) if file.start else 0
+        except OSError as error:
+            raise unreadable(file.name, error) from None
         while True:
             wanted = block_bytes if file.stop is None else max(0, min(block_bytes, file.stop - position))
             try:

@@ -39,14 +39,16 @@ _LARGEST_HELD_OUT = 10_000
 _SAVE_SECONDS = 15.0
 
 
-def tokens_to_read(settings: Settings) -> float:
-    """About how many tokens a training by `settings` reads, before anything is measured; infinite if steps are given.
+def tokens_to_read(settings: Settings, processes: int = 1, device: str = "cpu") -> float:
+    """About how many tokens a training by `settings` reads, before anything is measured; infinite if steps are given,
+    or for another device than the CPU, whose speed is not known.
 
     Then, as for the sizes, the choice is what suits the text alone.
     """
-    if settings.steps is not None:
+    if settings.steps is not None or device != "cpu":
         return math.inf
-    return 60 * (settings.minutes or DEFAULT_MINUTES) * _TOKENS_A_SECOND
+    cores = max(1.0, processes * torch.get_num_threads() / 2)  # in pairs, as the speed was measured
+    return 60 * (settings.minutes or DEFAULT_MINUTES) * _TOKENS_A_SECOND * cores
 
 
 def precision_for(wanted: str | None, device: str) -> str:

@@ -77,7 +77,9 @@ def train(
                     else "there is no text to train on; name files, folders or - for standard input."
                 )
             if processes.first:
-                _prepare_or_leave_nothing(sources, folder, tokenizer, validation, tokens_to_read(settings))
+                _prepare_or_leave_nothing(
+                    sources, folder, tokenizer, validation, tokens_to_read(settings, processes.world, processes.device)
+                )
             processes.shared(None)
             corpus = Corpus.open(folder / "corpus")
             plan = None
