@@ -1,0 +1,48 @@
+// What all threads of a run share: who does what, and where a stage has to wait.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <vector>
+
+#include "plan.h"
+#include "threads.h"
+
+namespace unrolled {
+
+inline int64_t blocks_of(int64_t units) { return (units + block - 1) / block; }
+
+// Threads stand in a grid: a row group has its own sequences and waits for nobody outside it.
+struct Grid {
+  int row_groups, unit_groups;
+  std::vector<int64_t> first_row;  // row_groups + 1
+};
+
+// What a stage owes to those before it.
+struct Before {
+  bool wait = false;          // until all threads of the row group have done them
+  bool same_vectors = false;  // as the one right before it, and unchanged
+};
+
+struct Run {
+  const unrolled_plan &plan;
+  const unrolled_run_arguments &given;
+  Grid grid{};
+  std::deque<Barrier> barriers;
+  std::vector<Before> before;  // by stage
+
+  Run(const unrolled_plan &plan, const unrolled_run_arguments &given);
+
+  int64_t offset(int array, int64_t step) const {
+    const int32_t table = plan.arrays[array].table;
+    return table < 0 ? 0 : given.offsets[table * given.steps + step];
+  }
+
+ private:
+  bool shared(int a, int b) const { return given.array[a] == given.array[b]; }
+  bool any_shared(const std::vector<int> &some, const std::vector<int> &others) const;
+  bool overlap(int a, int b, int later) const;
+  void find_waits();
+};
+
+}  // namespace unrolled

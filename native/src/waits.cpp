@@ -1,0 +1,59 @@
+// Where a stage of a run has to wait for all threads.
+#include "run.h"
+
+namespace unrolled {
+
+Run::Run(const unrolled_plan &plan, const unrolled_run_arguments &given)
+    : plan(plan), given(given), before(plan.stages.size()) {
+  find_waits();
+  for (size_t i = 1; i < plan.stages.size(); ++i) {
+    const Stage &last = plan.stages[i - 1], &stage = plan.stages[i];
+    before[i].same_vectors = stage.vectors == last.vectors && !any_shared(last.written, stage.vectors);
+  }
+}
+
+bool Run::any_shared(const std::vector<int> &some, const std::vector<int> &others) const {
+  for (int a : some)
+    for (int b : others)
+      if (shared(a, b)) return true;
+  return false;
+}
+
+// Whether the rows of `a` in some step are among those of `b` in a step that comes `later` steps after it.
+bool Run::overlap(int a, int b, int later) const {
+  for (int64_t step = 0; step + later < given.steps; ++step) {
+    const int64_t first = offset(a, step), other = offset(b, step + later);
+    if (first < other + given.active[step + later] && other < first + given.active[step]) return true;
+  }
+  return false;
+}
+
+// Products read what all threads have written, so what they read must be complete, and must not be overwritten too early.
+// Whoever writes what products read is waited for by their next step, so no two stages further apart can meet.
+void Run::find_waits() {
+  struct Done {
+    const Stage *stage;
+    int64_t round;
+  };
+  std::vector<Done> since;  // the last time that all have waited
+  const auto meets = [&](const Stage &stage, int64_t round) {
+    for (const Done &done : since) {
+      if (any_shared(done.stage->written, stage.vectors)) return true;
+      for (int read : done.stage->vectors)
+        for (int written : stage.written)
+          if (shared(read, written) && overlap(read, written, int(round - done.round))) return true;
+    }
+    return false;
+  };
+  bool changed = true;
+  for (int64_t round = 0; changed || round < 2; ++round) {
+    changed = false;
+    for (size_t i = 0; i < plan.stages.size(); ++i) {
+      if (!before[i].wait && meets(plan.stages[i], round)) before[i].wait = changed = true;
+      if (before[i].wait) since.clear();
+      since.push_back({&plan.stages[i], round});
+    }
+  }
+}
+
+}  // namespace unrolled

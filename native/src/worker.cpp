@@ -1,0 +1,148 @@
+// Stages: products and the instructions that follow them, by blocks of units and chunks of rows.
+#include "worker.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "bf16.h"
+
+namespace unrolled {
+namespace {
+
+constexpr int register_size = block_rows * block;
+constexpr int executed_rows = 48;  // rows of all blocks that instructions take at once: registers stay in the first cache
+
+}  // namespace
+
+Worker::Worker(const Run &run, int thread)
+    : run_(run), thread_(thread), code_(run.plan.instructions.size()), left_(run.plan.arrays.size()),
+      gathered_(run.plan.arrays.size()),
+      multiply_(run.plan.bf16 ? bf16_kernels()->multiply : kernels().multiply) {
+  int unit_blocks = 1;
+  for (const Stage &stage : run.plan.stages) unit_blocks = std::max(unit_blocks, stage.unit_blocks);
+  registers_.reset(new float[size_t(unit_blocks) * run.plan.all_registers * register_size + block]);
+  const auto address = reinterpret_cast<uintptr_t>(registers_.get());
+  register_base_ = registers_.get() + (64 - address % 64) % 64 / sizeof(float);
+}
+
+void Worker::stage(size_t number, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block, int64_t last_block) {
+  const Stage &stage = run_.plan.stages[number];
+  const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
+  if (!run_.before[number].same_vectors) find_vectors(stage, step, first_row, rows);
+  const int together = rows == 1 ? block_rows : stage.unit_blocks;
+  between_blocks_ = rows == 1 ? block : run_.plan.all_registers * register_size;
+  const int64_t blocks = last_block - first_block, pieces = (blocks + together - 1) / together;
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const int64_t b = first_block + blocks * piece / pieces;
+    const int width = int(first_block + blocks * (piece + 1) / pieces - b);
+    for (int64_t i = 0; i < chunks; ++i) {
+      const int64_t row = first_row + rows * i / chunks;
+      const int count = int(first_row + rows * (i + 1) / chunks - row);
+      for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
+      const int at_once = std::max(1, executed_rows / count);
+      for (int j = 0; j < width; j += at_once) {
+        const int executed = std::min(at_once, width - j);
+        for (int k = j; k < j + executed; ++k) gather(stage, step, row, count, b + k, k);
+        resolve(stage, step, row, b + j, j);
+        kernels().execute(code_.data(), int(stage.code.size()), count, executed);
+      }
+    }
+  }
+}
+
+float *Worker::register_at(int operand, int unit_block) const {
+  const int arrays = int(run_.plan.arrays.size());
+  return register_base_ + (operand - arrays) * register_size + unit_block * between_blocks_;
+}
+
+// Finds the vectors of the stage's products; those of bfloat16 are rounded here, once for all its units.
+void Worker::find_vectors(const Stage &stage, int64_t step, int64_t first_row, int64_t rows) {
+  const auto own_rows = [&](int index) {
+    return run_.plan.arrays[index].addressing == UNROLLED_BROADCAST ? int64_t(1) : rows;
+  };
+  float *pairs = nullptr;
+  if (run_.plan.bf16) {
+    int64_t floats = 0;
+    for (int index : stage.vectors) floats += paired_size(own_rows(index), run_.plan.arrays[index].width);
+    pairs = pairs_memory(floats);
+  }
+  for (int index : stage.vectors) {
+    const unrolled_array &vector = run_.plan.arrays[index];
+    const ptrdiff_t row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : block;
+    const float *first = run_.given.array[index] + (run_.offset(index, step) + first_row) * row_stride;
+    const ptrdiff_t block_stride = run_.given.array_rows[index] * block;
+    if (!run_.plan.bf16) {
+      left_[index] = {first, row_stride, block_stride, vector.width};
+      continue;
+    }
+    bf16_kernels()->pair_units(first, own_rows(index), vector.width, block_stride, pairs);
+    left_[index] = {pairs, row_stride, own_rows(index) * block, pairs_of(vector.width)};
+    pairs += paired_size(own_rows(index), vector.width);
+  }
+}
+
+// `row` counts from the first that find_vectors() was told.
+void Worker::multiply(const Sums &sums, int64_t row, int rows, int64_t first_block, int width) {
+  Product p{};
+  p.rows = rows;
+  p.result_stride = block;
+  for (int t = 0; t < sums.terms; ++t) {
+    const unrolled_product *q = run_.plan.products.data();
+    const Left &left = left_[q[sums.product[t * sums.registers]].vector];
+    p.term[p.terms++] = {left.depth, left.first + row * left.row_stride, left.row_stride, 1, left.block_stride, {}};
+    if (p.terms < max_terms && t + 1 < sums.terms) continue;
+    p.accumulate = sums.accumulate || t >= max_terms;
+    const int first_term = t + 1 - p.terms;
+    for (int i = 0; i < sums.registers * width; ++i) {
+      const int number = i % sums.registers, unit_block = i / sums.registers;
+      for (int k = 0; k < p.terms; ++k) {
+        const unrolled_product &product = q[sums.product[(first_term + k) * sums.registers + number]];
+        p.term[k].panel[p.panels] =
+            run_.given.matrix[product.matrix] + (first_block + unit_block) * block * p.term[k].depth;
+      }
+      p.result[p.panels] = register_at(q[sums.product[number]].destination, unit_block);
+      if (++p.panels == max_panels || i + 1 == sums.registers * width) {
+        multiply_(p);
+        p.panels = 0;
+      }
+    }
+    p.terms = 0;
+  }
+}
+
+// Copies the rows of indexed arrays at a block of units side by side, for instructions that take rows at equal distances.
+void Worker::gather(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block, int place) {
+  int next = int(run_.plan.arrays.size()) + run_.plan.registers;
+  for (int index : stage.indexed) {
+    const float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
+    const int64_t *chosen = run_.given.index + run_.offset(index, step) + row;
+    gathered_[index] = register_at(next, 0);
+    float *to = register_at(next++, place);
+    for (int r = 0; r < rows; ++r) std::memcpy(to + r * block, first + chosen[r] * block, block * sizeof(float));
+  }
+}
+
+// Its rows from `row` on at a block of units, whose place in registers is `place`.
+Operand Worker::operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const {
+  if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block, between_blocks_};
+  const unrolled_array &a = run_.plan.arrays[index];
+  if (a.addressing == UNROLLED_INDEXED)
+    return {gathered_[index] + place * between_blocks_, block, between_blocks_};
+  const int64_t block_stride = run_.given.array_rows[index] * block;
+  float *first = run_.given.array[index] + unit_block * block_stride;
+  switch (a.addressing) {
+    case UNROLLED_BROADCAST: return {first, 0, block_stride};
+    case UNROLLED_PER_THREAD: return {first + thread_ * block, 0, block_stride};
+    default: return {first + (run_.offset(index, step) + row) * block, block, block_stride};
+  }
+}
+
+void Worker::resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {
+  const auto find = [&](int32_t index) { return operand(index, step, row, unit_block, place); };
+  for (size_t i = 0; i < stage.code.size(); ++i) {
+    const Step &from = stage.code[i];
+    code_[i] = {from.opcode, find(from.destination), find(from.a), find(from.b), from.then, find(from.c)};
+  }
+}
+
+}  // namespace unrolled
