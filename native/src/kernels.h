@@ -10,6 +10,7 @@ namespace unrolled {
 
 constexpr int block = UNROLLED_BLOCK;  // units of a block, columns of a panel
 constexpr int block_rows = 32;         // rows of a block: what the pointwise code touches stays in the first cache
+constexpr int tile_panels = 3;         // panels of a tile that has all its rows
 constexpr int max_panels = 12;         // panels that share one pass over the left operand
 constexpr int max_terms = 8;           // terms that are summed up in registers
 
@@ -22,6 +23,18 @@ struct Term {
   const float *panel[max_panels];
 };
 
+// Rows of a block of units: lines of the cache that follow one another.
+struct Lines {
+  const float *first;
+  int count;
+};
+
+// What instructions will touch, to be fetched while products are computed: so many lines `at_once` in 16 of the depth.
+struct Ahead {
+  const Lines *next, *end;
+  int done, at_once;  // done: lines of `next`
+};
+
 // result[p] (rows x 16) = (accumulate: itself +) the sum of all terms with their panel p, for each panel p.
 struct Product {
   int rows, panels, terms;
@@ -29,6 +42,7 @@ struct Product {
   float *result[max_panels];
   ptrdiff_t result_stride;
   bool accumulate;
+  Ahead *ahead;  // or null
 };
 
 struct Operand {

@@ -207,13 +207,28 @@ std::vector<int> make_written(const unrolled_plan_description &d, const unrolled
 }
 
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
-  constexpr int together = 3;  // blocks of units: as many panels as a tile has, whatever the number of gates
+  constexpr int together = tile_panels;  // blocks of units: panels enough for a tile, whatever the number of gates
   Stage stage{from, make_code(d, from), make_sums(d, from), make_vectors(d, from), make_written(d, from),
-              make_touched(d, from, UNROLLED_ROWS), make_touched(d, from, UNROLLED_INDEXED), together};
+              make_touched(d, from, UNROLLED_ROWS), make_touched(d, from, UNROLLED_INDEXED), {}, together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;
   return stage;
+}
+
+// What is fetched while the products of `stages[number]` are computed: what its own instructions touch, and those of the
+// stages after it, up to itself in the next step, that have no products to wait behind.
+std::vector<Fetched> make_fetched(const std::vector<Stage> &stages, size_t number) {
+  std::vector<Fetched> fetched;
+  if (stages[number].sums.empty()) return fetched;
+  for (int array : stages[number].touched) fetched.push_back({array, 0});
+  for (size_t i = number + 1; i < number + stages.size(); ++i) {
+    const Stage &after = stages[i % stages.size()];
+    if (after.units != stages[number].units) continue;
+    if (!after.sums.empty()) break;
+    for (int array : after.touched) fetched.push_back({array, i < stages.size() ? 0 : 1});
+  }
+  return fetched;
 }
 
 }  // namespace
@@ -242,6 +257,7 @@ int unrolled_plan_create(const unrolled_plan_description *d, unrolled_plan **pla
       made->stages.push_back(make_stage(*d, d->stage[i]));
       made->all_registers = std::max(made->all_registers, d->registers + int(made->stages.back().indexed.size()));
     }
+    for (int i = 0; i < d->stages; ++i) made->stages[i].fetched = make_fetched(made->stages, i);
     *plan = made.release();
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {

@@ -28,6 +28,11 @@ struct Step {
   int32_t opcode, destination, a, b, then, c;
 };
 
+// An array that instructions touch so many steps `later`.
+struct Fetched {
+  int array, later;
+};
+
 struct Stage : unrolled_stage {
   std::vector<Step> code;
   std::vector<Sums> sums;
@@ -35,6 +40,7 @@ struct Stage : unrolled_stage {
   std::vector<int> written;  // arrays that its instructions write for others to read
   std::vector<int> touched;  // arrays with a row for each row that its instructions read or write
   std::vector<int> indexed;  // arrays whose rows are gathered in registers of their own before its instructions
+  std::vector<Fetched> fetched;  // while its products are computed
   int unit_blocks;  // taken together, so that a pass has panels enough also with a single product
 };
 

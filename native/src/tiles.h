@@ -8,6 +8,13 @@ namespace unrolled::UNROLLED_NAMESPACE {
 
 constexpr int vectors = block / lanes;  // vectors of a panel's row
 
+inline void fetch(Ahead &ahead) {
+  for (int i = 0; i < ahead.at_once && ahead.next != ahead.end; ++i) {
+    __builtin_prefetch(ahead.next->first + ahead.done * block);
+    if (++ahead.done == ahead.next->count) ahead.done = 0, ++ahead.next;
+  }
+}
+
 // A tile's sums stay in registers over the whole depth: tile_sums of them beside a row of the panel and a broadcast.
 template <int Rows, int Panels>
 void tile(const Product &p, int first_row, int first_panel) {
@@ -27,6 +34,7 @@ void tile(const Product &p, int first_row, int first_panel) {
     for (int64_t depth = term.depth; depth > 0; depth -= block) {
       const float *left_block = a;
       const int count = int(depth < block ? depth : block);
+      if (p.ahead != nullptr) fetch(*p.ahead);
 #pragma GCC unroll 2
       for (int k = 0; k < count; ++k) {
         Floats right[columns];

@@ -26,6 +26,7 @@ class Worker {
   float *register_at(int operand, int unit_block) const;
   Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const;
   void find_vectors(const Stage &stage, int64_t step, int64_t first_row, int64_t rows);
+  void look_ahead(const Stage &stage, int64_t step, int64_t row, int rows, int64_t first_block, int width);
   void multiply(const Sums &sums, int64_t row, int rows, int64_t first_block, int width);
   void gather(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block, int place);
   void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place);
@@ -35,6 +36,8 @@ class Worker {
   std::vector<Pointwise> code_;
   std::vector<Left> left_;  // by array; those of the stage's vectors are right
   std::vector<float *> gathered_;  // by array; those of the stage's indexed ones are right
+  std::vector<Lines> lines_;
+  Ahead ahead_{};  // of lines_
   void (*multiply_)(const Product &);
   std::unique_ptr<float[]> registers_;  // nothing is read before it is written
   float *register_base_;
