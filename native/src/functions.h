@@ -6,13 +6,15 @@
 
 namespace unrolled::UNROLLED_NAMESPACE {
 
-inline Floats power_of_two(Ints n) { return (Floats)((n + 127) << 23); }
+// 2^n (1 + rest), with n and rest such that the product is exp(x); x within +-150.
+struct Power {
+  Ints n;
+  Floats rest;
+};
 
-inline Floats exponential(Floats x) {
-  x = x > 89.0f ? splat(89.0f) : x;
-  x = x < -104.0f ? splat(-104.0f) : x;
-  const Floats shift = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
-  const Floats whole = (x * 1.44269504088896341f + shift) - shift;
+inline Power power_of_e(Floats x) {
+  const Floats shift = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number, which stands in the last bits
+  const Floats shifted = x * 1.44269504088896341f + shift, whole = shifted - shift;
   // ln 2 in two parts, the first exact in few bits, so that x - whole * ln 2 loses nothing.
   const Floats r = (x - whole * 0.693359375f) - whole * -2.12194440e-4f;
   Floats p = splat(1.9875691500e-4f);
@@ -21,26 +23,37 @@ inline Floats exponential(Floats x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const Ints n = __builtin_convertvector(whole, Ints);
-  const Ints half = n >> 1;  // two factors: 2^128 and 2^-150 are no floats of their own
-  return p * power_of_two(half) * power_of_two(n - half);
+  return {(Ints)shifted - 0x4b400000, p * (r * r) + r};
 }
 
-inline Floats logistic(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+inline Floats power_of_two(Ints n) { return (Floats)((n << 23) + 0x3f800000); }
 
+inline Floats exponential(Floats x) {
+  x = x > 89.0f ? splat(89.0f) : x;
+  x = x < -104.0f ? splat(-104.0f) : x;
+  const Power power = power_of_e(x);
+  const Ints half = power.n >> 1;  // two factors: 2^128 and 2^-150 are no floats of their own
+  return (power.rest + 1.0f) * power_of_two(half) * power_of_two(power.n - half);
+}
+
+inline Floats logistic(Floats x) {
+  x = x > 88.0f ? splat(88.0f) : x;
+  x = x < -88.0f ? splat(-89.0f) : x;  // that of -89 is infinite, by 2^128 and a positive rest, and so the result zero
+  const Power power = power_of_e(-x);
+  const Floats two = power_of_two(power.n);
+  return 1.0f / (two * power.rest + (two + 1.0f));
+}
+
+// z / (1 + z) with z = (exp(2x) - 1) / 2, which is as exact as the rest of a power is. Where z is small, the rounding of 1 + z
+// counts less in z - z (z / (1 + z)).
 inline Floats hyperbolic_tangent(Floats x) {
-  const Floats magnitude = (Floats)((Ints)x & 0x7fffffff);
-  const Floats square = x * x;
-  Floats p = splat(-5.70498872745e-3f);
-  p = p * square + 2.06390887954e-2f;
-  p = p * square - 5.37397155531e-2f;
-  p = p * square + 1.33314422036e-1f;
-  p = p * square - 3.33332819422e-1f;
-  const Floats small = p * square * x + x;
-  const Floats large = 1.0f - 2.0f / (exponential(magnitude + magnitude) + 1.0f);
-  const Floats with_sign = (Floats)((Ints)large | ((Ints)x & (int32_t)0x80000000));
-  return magnitude < 0.625f ? small : with_sign;
+  Floats magnitude = (Floats)((Ints)x & 0x7fffffff);
+  magnitude = magnitude > 10.0f ? splat(10.0f) : magnitude;
+  const Power power = power_of_e(magnitude + magnitude);
+  const Floats half_two = power_of_two(power.n - 1);
+  const Floats z = half_two * power.rest + (half_two - 0.5f), ratio = z / (z + 1.0f);
+  const Floats y = z < 0.5f ? z - z * ratio : ratio;
+  return (Floats)((Ints)y | ((Ints)x & (int32_t)0x80000000));
 }
 
 inline Floats logarithm(Floats x) {

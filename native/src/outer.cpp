@@ -69,21 +69,20 @@ void add(const Outer &o, int which, int64_t first, int64_t column, int64_t panel
     for (int c = 0; c < rest; ++c) to[r * ldr + whole * block + c] += buffer[r * block + c];
 }
 
-// The blocks [first, last) of all a, counted through one after the other.
+// The blocks [first, last) of all a, counted block by block: who made a block of units in a run has it in its cache.
 void share(const Outer &o, int64_t first, int64_t last) {
-  const int64_t each = (o.m + block - 1) / block;
   for (int64_t row = 0; row < o.k; row += pass_rows)
     for (int64_t begin = first; begin < last; begin += pass_blocks)
       for (int64_t column = 0; column < o.n; column += group_panels * block)
         for (int64_t i = begin; i < std::min(begin + pass_blocks, last); ++i)
-          add(o, int(i / each), i % each * block, column, group_panels,
-              {std::min(pass_rows, o.k - row), o.a_block(int(i / each), i % each, row),
+          add(o, int(i % o.count), i / o.count * block, column, group_panels,
+              {std::min(pass_rows, o.k - row), o.a_block(int(i % o.count), i / o.count, row),
                o.b_block(column / block, row), o.b_rows * block, kernels().multiply});
 }
 
 // As `share`, of bfloat16: each pass rounds its blocks to pairs of rows first.
 void share_of_pairs(const Outer &o, int64_t first, int64_t last) {
-  const int64_t each = (o.m + block - 1) / block, panels = (o.n + block - 1) / block;
+  const int64_t panels = (o.n + block - 1) / block;
   const Bf16Kernels &bf16 = *bf16_kernels();
   constexpr int64_t size = pair_pass_rows / 2 * block;
   float *left = pairs_memory(size * (1 + std::min(panels, pair_pass_panels))), *right = left + size;
@@ -93,9 +92,9 @@ void share_of_pairs(const Outer &o, int64_t first, int64_t last) {
       const int64_t end = std::min(begin + pair_pass_panels, panels);
       for (int64_t j = begin; j < end; ++j) bf16.pair_rows(o.b_block(j, row), rows, right + (j - begin) * size);
       for (int64_t i = first; i < last; ++i) {
-        bf16.pair_rows(o.a_block(int(i / each), i % each, row), rows, left);
+        bf16.pair_rows(o.a_block(int(i % o.count), i / o.count, row), rows, left);
         for (int64_t j = begin; j < end; j += group_panels)
-          add(o, int(i / each), i % each * block, j * block, std::min(group_panels, end - j),
+          add(o, int(i % o.count), i / o.count * block, j * block, std::min(group_panels, end - j),
               {pairs_of(rows), left, right + (j - begin) * size, size, bf16.multiply});
       }
     }

@@ -4,6 +4,7 @@
 #include <new>
 #include <vector>
 
+#include "bf16.h"
 #include "run.h"
 #include "status.h"
 #include "worker.h"
@@ -47,25 +48,25 @@ void recurrent(Run &run, int thread) {
   const Grid &grid = run.grid;
   const int row_group = thread / grid.unit_groups, unit_group = thread % grid.unit_groups;
   if (row_group >= grid.row_groups) return;
-  Worker worker(run, thread);
+  Worker worker(run, thread, unit_group, grid.unit_groups, run.rounded + row_group * 2 * run.rounded_floats);
   for (int64_t step = 0; step < run.given.steps; ++step) {
     const int64_t active = run.given.active[step];
     const int64_t first = grid.first_row[row_group], last = std::min(grid.first_row[row_group + 1], active);
     for (size_t i = 0; i < run.plan.stages.size(); ++i) {
+      if (first < last) worker.find_vectors(i, step, first, last);
       if (run.before[i].wait) run.barriers[row_group].wait(grid.unit_groups);
-      const int64_t blocks = blocks_of(run.plan.stages[i].units);
-      if (first < last)
-        worker.stage(i, step, first, last, blocks * unit_group / grid.unit_groups,
-                     blocks * (unit_group + 1) / grid.unit_groups);
+      if (first < last) worker.stage(i, step, first, last);
     }
   }
 }
 
 void independent(const Run &run, int thread, int threads) {
-  Worker worker(run, thread);
+  Worker worker(run, thread, 0, 1, pairs_memory(2 * run.rounded_floats));
   for (int64_t step = thread; step < run.given.steps; step += threads)
-    for (size_t i = 0; i < run.plan.stages.size(); ++i)
-      worker.stage(i, step, 0, run.given.active[step], 0, blocks_of(run.plan.stages[i].units));
+    for (size_t i = 0; i < run.plan.stages.size(); ++i) {
+      worker.find_vectors(i, step, 0, run.given.active[step]);
+      worker.stage(i, step, 0, run.given.active[step]);
+    }
 }
 
 int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *message) {
@@ -129,7 +130,10 @@ int unrolled_plan_run(const unrolled_plan *plan, const unrolled_run_arguments *a
     Barrier start(failed);
     parallel(arguments->threads, failed, [&](int thread, int threads) {
       if (plan->independent) return independent(run, thread, threads);
-      if (thread == 0) run.grid = make_grid(*plan, *arguments, threads);
+      if (thread == 0) {
+        run.grid = make_grid(*plan, *arguments, threads);
+        run.rounded = pairs_memory(run.grid.row_groups * 2 * run.rounded_floats);
+      }
       start.wait(threads);
       recurrent(run, thread);
     });

@@ -12,6 +12,16 @@ namespace unrolled {
 
 inline int64_t blocks_of(int64_t units) { return (units + block - 1) / block; }
 
+struct Range {
+  int64_t first, last;
+};
+
+// One of `parts` nearly equal parts of an array's blocks of units. No pair of bfloat16 has units of two.
+inline Range part_of(int64_t units, int part, int parts) {
+  const int64_t blocks = blocks_of(units), pairs = (blocks + 1) / 2;
+  return {2 * (pairs * part / parts), std::min(2 * (pairs * (part + 1) / parts), blocks)};
+}
+
 // Threads stand in a grid: a row group has its own sequences and waits for nobody outside it.
 struct Grid {
   int row_groups, unit_groups;
@@ -30,6 +40,11 @@ struct Run {
   Grid grid{};
   std::deque<Barrier> barriers;
   std::vector<Before> before;  // by stage
+  // Of bfloat16: where the rounded vectors of a stage lie in the memory of a row group, which holds two steps of these
+  // many floats: a thread may begin the next step while others still read this one.
+  std::vector<int64_t> rounded_at;
+  int64_t rounded_floats = 0;
+  float *rounded = nullptr;
 
   Run(const unrolled_plan &plan, const unrolled_run_arguments &given);
 
@@ -43,6 +58,7 @@ struct Run {
   bool any_shared(const std::vector<int> &some, const std::vector<int> &others) const;
   bool overlap(int a, int b, int later) const;
   void find_waits();
+  void place_rounded();
 };
 
 }  // namespace unrolled

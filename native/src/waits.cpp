@@ -1,14 +1,26 @@
 // Where a stage of a run has to wait for all threads.
+#include "bf16.h"
 #include "run.h"
 
 namespace unrolled {
 
 Run::Run(const unrolled_plan &plan, const unrolled_run_arguments &given)
     : plan(plan), given(given), before(plan.stages.size()) {
-  find_waits();
   for (size_t i = 1; i < plan.stages.size(); ++i) {
     const Stage &last = plan.stages[i - 1], &stage = plan.stages[i];
     before[i].same_vectors = stage.vectors == last.vectors && !any_shared(last.written, stage.vectors);
+  }
+  plan.bf16 ? place_rounded() : find_waits();
+}
+
+// Each thread rounds the units that it wrote itself, and then waits for what the others round.
+void Run::place_rounded() {
+  const int64_t most = given.steps > 0 ? *std::max_element(given.active, given.active + given.steps) : 0;
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    before[i].wait = !plan.stages[i].vectors.empty() && !before[i].same_vectors;
+    rounded_at.push_back(rounded_floats);
+    if (before[i].wait)
+      for (int index : plan.stages[i].vectors) rounded_floats += paired_size(most, plan.arrays[index].width);
   }
 }
 

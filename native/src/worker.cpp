@@ -14,8 +14,8 @@ constexpr int executed_rows = 48;  // rows of all blocks that instructions take 
 
 }  // namespace
 
-Worker::Worker(const Run &run, int thread)
-    : run_(run), thread_(thread), code_(run.plan.instructions.size()), left_(run.plan.arrays.size()),
+Worker::Worker(const Run &run, int thread, int part, int parts, float *rounded)
+    : run_(run), thread_(thread), part_(part), parts_(parts), rounded_(rounded), code_(run.plan.instructions.size()), left_(run.plan.arrays.size()),
       gathered_(run.plan.arrays.size()),
       multiply_(run.plan.bf16 ? bf16_kernels()->multiply : kernels().multiply) {
   int unit_blocks = 1;
@@ -25,16 +25,16 @@ Worker::Worker(const Run &run, int thread)
   register_base_ = registers_.get() + (64 - address % 64) % 64 / sizeof(float);
 }
 
-void Worker::stage(size_t number, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block, int64_t last_block) {
+void Worker::stage(size_t number, int64_t step, int64_t first_row, int64_t last_row) {
   const Stage &stage = run_.plan.stages[number];
   const int64_t rows = last_row - first_row, chunks = (rows + block_rows - 1) / block_rows;
-  if (!run_.before[number].same_vectors) find_vectors(stage, step, first_row, rows);
   const int together = rows == 1 ? block_rows : stage.unit_blocks;
   between_blocks_ = rows == 1 ? block : run_.plan.all_registers * register_size;
-  const int64_t blocks = last_block - first_block, pieces = (blocks + together - 1) / together;
+  const Range own = part_of(stage.units, part_, parts_);
+  const int64_t blocks = own.last - own.first, pieces = (blocks + together - 1) / together;
   for (int64_t piece = 0; piece < pieces; ++piece) {
-    const int64_t b = first_block + blocks * piece / pieces;
-    const int width = int(first_block + blocks * (piece + 1) / pieces - b);
+    const int64_t b = own.first + blocks * piece / pieces;
+    const int width = int(own.first + blocks * (piece + 1) / pieces - b);
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t row = first_row + rows * i / chunks;
       const int count = int(first_row + rows * (i + 1) / chunks - row);
@@ -56,29 +56,25 @@ float *Worker::register_at(int operand, int unit_block) const {
   return register_base_ + (operand - arrays) * register_size + unit_block * between_blocks_;
 }
 
-// Finds the vectors of the stage's products; those of bfloat16 are rounded here, once for all its units.
-void Worker::find_vectors(const Stage &stage, int64_t step, int64_t first_row, int64_t rows) {
-  const auto own_rows = [&](int index) {
-    return run_.plan.arrays[index].addressing == UNROLLED_BROADCAST ? int64_t(1) : rows;
-  };
-  float *pairs = nullptr;
-  if (run_.plan.bf16) {
-    int64_t floats = 0;
-    for (int index : stage.vectors) floats += paired_size(own_rows(index), run_.plan.arrays[index].width);
-    pairs = pairs_memory(floats);
-  }
-  for (int index : stage.vectors) {
+void Worker::find_vectors(size_t number, int64_t step, int64_t first_row, int64_t last_row) {
+  if (run_.before[number].same_vectors) return;
+  float *pairs = run_.plan.bf16 ? rounded_ + step % 2 * run_.rounded_floats + run_.rounded_at[number] : nullptr;
+  for (int index : run_.plan.stages[number].vectors) {
     const unrolled_array &vector = run_.plan.arrays[index];
-    const ptrdiff_t row_stride = vector.addressing == UNROLLED_BROADCAST ? 0 : block;
+    const bool one_row = vector.addressing == UNROLLED_BROADCAST;
+    const int64_t rows = one_row ? 1 : last_row - first_row;
+    const ptrdiff_t row_stride = one_row ? 0 : block, block_stride = run_.given.array_rows[index] * block;
     const float *first = run_.given.array[index] + (run_.offset(index, step) + first_row) * row_stride;
-    const ptrdiff_t block_stride = run_.given.array_rows[index] * block;
     if (!run_.plan.bf16) {
       left_[index] = {first, row_stride, block_stride, vector.width};
       continue;
     }
-    bf16_kernels()->pair_units(first, own_rows(index), vector.width, block_stride, pairs);
-    left_[index] = {pairs, row_stride, own_rows(index) * block, pairs_of(vector.width)};
-    pairs += paired_size(own_rows(index), vector.width);
+    const Range own = part_of(vector.width, part_, parts_);
+    const int64_t units = std::min(vector.width, own.last * block) - own.first * block;
+    bf16_kernels()->pair_units(first + own.first * block_stride, rows, units, block_stride,
+                               pairs + paired_size(rows, own.first * block));
+    left_[index] = {pairs, row_stride, rows * block, pairs_of(vector.width)};
+    pairs += paired_size(rows, vector.width);
   }
 }
 

@@ -17,22 +17,26 @@ struct Left {
 
 class Worker {
  public:
-  Worker(const Run &run, int thread);
+  // It owns a part of the units in every stage. `rounded`: of bfloat16, the memory that all parts share for vectors.
+  Worker(const Run &run, int thread, int part, int parts, float *rounded);
 
-  // The stage at `step` for rows [first_row, last_row) and blocks of units [first_block, last_block).
-  void stage(size_t number, int64_t step, int64_t first_row, int64_t last_row, int64_t first_block, int64_t last_block);
+  // Finds the vectors of the stage's products for rows [first_row, last_row); those of bfloat16 are rounded, of which all
+  // parts must have done theirs before the stage.
+  void find_vectors(size_t number, int64_t step, int64_t first_row, int64_t last_row);
+  // The stage at `step` for the rows of its vectors.
+  void stage(size_t number, int64_t step, int64_t first_row, int64_t last_row);
 
  private:
   float *register_at(int operand, int unit_block) const;
   Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const;
-  void find_vectors(const Stage &stage, int64_t step, int64_t first_row, int64_t rows);
   void look_ahead(const Stage &stage, int64_t step, int64_t row, int rows, int64_t first_block, int width);
   void multiply(const Sums &sums, int64_t row, int rows, int64_t first_block, int width);
   void gather(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block, int place);
   void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place);
 
   const Run &run_;
-  int thread_;
+  int thread_, part_, parts_;
+  float *rounded_;
   std::vector<Pointwise> code_;
   std::vector<Left> left_;  // by array; those of the stage's vectors are right
   std::vector<float *> gathered_;  // by array; those of the stage's indexed ones are right

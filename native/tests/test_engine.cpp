@@ -85,10 +85,10 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int 
 
 // g_t = tanh(W (x_t g_{t-1})): a stage whose units are all that the next one reads. With `scratch` the product's vector has
 // the same rows in every step, so nobody may write it before all have read it.
-void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool scratch) {
+void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool scratch, int precision) {
   std::vector<float> matrix(units * units);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i)) / 2;
-  const std::vector<float> panels = packed(matrix, units, units, UNROLLED_FP32, threads);
+  const std::vector<float> panels = packed(matrix, units, units, precision, threads);
   Memory x(batch * steps, units), between(scratch ? batch : batch * steps, units), g(batch * (steps + 1), units);
   for (int64_t r = 0; r < batch * steps; ++r)
     for (int64_t u = 0; u < units; ++u) x.at(r, u) = value(int(r * 7 + u));
@@ -102,7 +102,7 @@ void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool s
   const unrolled_product product{0, 1, 4, 0};
   const unrolled_instruction code[] = {{UNROLLED_MUL, 1, 0, 2}, {UNROLLED_TANH, 3, 4, 4}};
   const unrolled_stage stages[] = {{units, 0, 0, 0, 1}, {units, 0, 1, 1, 1}};
-  const unrolled_plan_description description{4,      1,        1,    1,      2,      2,     2, 0, UNROLLED_FP32,
+  const unrolled_plan_description description{4,      1,        1,    1,      2,      2,     2, 0, precision,
                                               arrays, &product, code, stages, &units, &units};
   unrolled_plan *plan = nullptr;
   CHECK(unrolled_plan_create(&description, &plan, message) == UNROLLED_OK);
@@ -120,7 +120,7 @@ void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool s
       for (int64_t u = 0; u < units; ++u) {
         double sum = 0;
         for (int64_t k = 0; k < units; ++k)
-          sum += double(matrix[u * units + k]) * x.at(s * batch + b, k) * g.at(s * batch + b, k);
+          sum += factor(matrix[u * units + k], precision) * factor(x.at(s * batch + b, k) * g.at(s * batch + b, k), precision);
         // 1e-5: a sum of 130 products below 1 / 8, each off by some units in the last place, and tanh's 2.5.
         CHECK(std::fabs(std::tanh(sum) - g.at((s + 1) * batch + b, u)) < 1e-5);
       }
@@ -256,10 +256,11 @@ int main() {
       outer_product(7, 130, 801, precision, threads);
       outer_product(18, 600, 35, precision, threads);
     }
-    for (bool scratch : {false, true}) {
-      two_stages(5, 6, 33, threads, scratch);
-      two_stages(40, 4, 130, threads, scratch);
-    }
+    for (bool scratch : {false, true})
+      for (int precision : {UNROLLED_FP32, unrolled_bf16() ? UNROLLED_BF16 : UNROLLED_FP32}) {
+        two_stages(5, 6, 33, threads, scratch, precision);
+        two_stages(40, 4, 130, threads, scratch, precision);
+      }
     copied_rows(5, 33, threads);
     copied_rows(900, 80, threads);
     added_rows(50, 9, 33, threads);

@@ -102,7 +102,7 @@ def test_cells_round_the_factors_of_their_products_and_nothing_else(name, size, 
         if value.numel():
             float32 = 32 * EPSILON * exact[key].abs().max()
             assert error.max() <= noise.max() + float32, key
-            assert error.mean() <= 0.1 * noise.mean() + float32, key
+            assert error.mean() <= 0.15 * noise.mean() + float32, key
 
 
 def shifts(rows: int, columns: int) -> Tensor:
