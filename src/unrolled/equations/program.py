@@ -6,6 +6,7 @@ It holds no tensor and runs nothing: engines run it, `printing.py` shows it, `tr
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from unrolled.equations.ops import OPS
@@ -59,17 +60,17 @@ class Program:
     def _role(self, role: str) -> tuple[Variable, ...]:
         return tuple(v for v in self.variables if v.role == role)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Variable, ...]:
         """The inputs of one step; a cell has one, a model one for each member."""
         return self._role("input")
 
-    @property
+    @cached_property
     def states(self) -> tuple[Variable, ...]:
         """The states, in the order of the equations; the first one is the cell's output."""
         return self._role("state")
 
-    @property
+    @cached_property
     def parameters(self) -> tuple[Variable, ...]:
         """The parameters, shared by all steps."""
         return self._role("parameter")

@@ -59,17 +59,6 @@ def of_vector(values: Tensor) -> Tensor:
     return padded
 
 
-def rows_view(memory: Tensor, array: Array, width: int) -> Tensor:
-    """The rows (rows, blocks, 16) of an array in `memory`, the memory of its slot."""
-    size, first = (array.rows, blocks(width), library.BLOCK), array.place.offset // _FLOAT
-    return memory.as_strided(size, (library.BLOCK, array.rows * library.BLOCK, 1), first)
-
-
-def row_sum(memory: Tensor, array: Array, width: int) -> Tensor:
-    """The sum (width,) of all rows of an array."""
-    return rows_view(memory, array, width).sum(0).view(-1)[:width]
-
-
 def array_rows(tape: Tape, array: Array, first: int = 0, index: np.ndarray | None = None) -> Place:
     """The rows of an array from `first` on, or those of `index`, as `unrolled_rows`."""
     offset = None if index is None else np.ascontiguousarray(index * library.BLOCK, np.int64)

@@ -2,6 +2,7 @@
 the caller and the engine."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,21 @@ from torch import Tensor
 
 from unrolled.engine import reference
 from unrolled.engine.native import run
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.packs import Packs, packs_of
 from unrolled.engine.native.programs import cell_of, named_of
-from unrolled.engine.native.rows import rows_of
+from unrolled.engine.native.rows import Rows, rows_of
 from unrolled.equations import Program
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a forward run and its backward one have in common."""
+
+    cell: CompiledCell
+    packs: Packs
+    rows: Rows
+    index: np.ndarray | None  # of a table, as `run.index_of`
 
 
 def unroll_forward(
@@ -24,15 +37,17 @@ def unroll_forward(
     keep: bool,
     bf16: bool,
     tokens: Tensor | None = None,
-) -> tuple[Tensor, list[Tensor], Tensor, np.ndarray | None]:
-    """Outputs, final states, and what the backward pass takes: the trace, empty unless `keep`, and the index.
+) -> tuple[Tensor, list[Tensor], Tensor, Setting]:
+    """Outputs, final states, and what the backward pass takes: the trace, empty unless `keep`, and the setting.
 
     `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
     """
     cell = cell_of(program, x, state, given, bf16, tokens is not None)
     rows = rows_of(*_batch_and_time(x, tokens), lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
-    return *run.forward(cell, named_of(program, given), rows, x, state, keep, index), index
+    named = named_of(program, given)
+    setting = Setting(cell, packs_of(cell, named), rows, index)
+    return *run.forward(cell, named, setting.packs, rows, x, state, keep, index), setting
 
 
 def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
@@ -55,10 +70,10 @@ class Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """The run, which leaves its trace in the context."""
         states = len(program.states)
-        outputs, final, trace, ctx.index = unroll_forward(
+        outputs, final, trace, ctx.setting = unroll_forward(
             program, x, given[:states], given[states:], lengths, True, bf16, tokens
         )
-        ctx.program, ctx.bf16 = program, bf16
+        ctx.program = program
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(lengths, tokens, trace, x, *given)
         return outputs, *final
@@ -76,11 +91,11 @@ class Unroll(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             gradients = [d_outputs, *d_states]
             return None, None, None, None, *differentiable(program, x, state, parameters, lengths, gradients, tokens)
-        cell = cell_of(program, x, state, parameters, ctx.bf16, tokens is not None)
-        rows, named = rows_of(batch, time, lengths), named_of(program, parameters)
-        of_input = ctx.needs_input_grad[4]
-        table = () if tokens is None else (ctx.index, len(x))
-        d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_states, of_input, *table)
+        setting: Setting = ctx.setting
+        named, of_input = named_of(program, parameters), ctx.needs_input_grad[4]
+        table = () if tokens is None else (setting.index, len(x))
+        common = (setting.cell, named, setting.packs, setting.rows)
+        d_x, d_state, found = run.backward(*common, trace, d_outputs, d_states, of_input, *table)
         return None, None, None, None, d_x if of_input else None, *d_state, *(found[p.name] for p in program.parameters)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unrolled.engine.native import run
 from unrolled.engine.native.eager import differentiable, unroll_forward
+from unrolled.engine.native.packs import packs_of
 from unrolled.engine.native.programs import cell_of, named_of, program_of
 from unrolled.engine.native.rows import rows_of
 
@@ -49,7 +50,8 @@ def _unroll_backward(
     cell = cell_of(traced, x, state, parameters, bf16)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     named = named_of(traced, parameters)
-    d_x, d_state, found = run.backward(cell, named, rows, trace, d_outputs, d_final, of_input)
+    packs = packs_of(cell, named)
+    d_x, d_state, found = run.backward(cell, named, packs, rows, trace, d_outputs, d_final, of_input)
     return [d_x, *d_state, *(found[p.name] for p in traced.parameters)]
 
 

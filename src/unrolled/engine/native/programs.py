@@ -25,15 +25,22 @@ def cell_of(
 ) -> CompiledCell:
     """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it;
     `table`: x is one."""
+    text = text_of(program)
     sizes = {program.inputs[0].shape[0]: int(x.shape[-1])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
-    for parameter, value in zip(program.parameters, given, strict=True):
-        for dimension, size in zip(parameter.shape, value.shape, strict=True):
-            if dimension.isidentifier():
-                sizes.setdefault(dimension, int(size))
+    sizes.update({dimension: int(given[place].shape[axis]) for dimension, place, axis in _further_sizes(text)})
     weights = sum(value.numel() for value in given if value.dim() == 2)
     hoisting = table or x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
-    return _compiled(text_of(program), tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)
+    return _compiled(text, tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)
+
+
+@functools.lru_cache(maxsize=128)
+def _further_sizes(program: str) -> list[tuple[str, int, int]]:
+    """The named sizes that neither input nor states have: of which parameter and in which of its dimensions."""
+    traced = program_of(program)
+    known = {v.shape[0] for v in (*traced.inputs, *traced.states)}
+    places = [(name, at, axis) for at, p in enumerate(traced.parameters) for axis, name in enumerate(p.shape)]
+    return [(name, at, axis) for name, at, axis in places if name.isidentifier() and name not in known]
 
 
 @functools.lru_cache(maxsize=128)

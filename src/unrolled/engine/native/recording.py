@@ -38,8 +38,6 @@ class Recorded:
     matrices: tuple[Key, ...]
     work: int
     sums: int = 0
-    totals: tuple[tuple[str, Array], ...] = ()
-    """The arrays in "sums" whose rows add up to the gradient of a vector parameter."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -188,8 +186,11 @@ def record_backward(
         d_state = tensor_rows(tape, f"d_state {name}", 0, rows.sorted_places(width))
         source = array_rows(tape, arrays[f"d_states {name}"], first)
         copy(tape, d_state, source, rows.batch, width, False, threads)
-    totals = tuple((name, arrays[total]) for part in (step, before) for name, total in part.sums.items())
-    return Recorded(tape.finish(), matrices, work.floats, sums.floats, totals)
+    for part in (step, before):
+        for name, total in part.sums.items():
+            of_threads, width = array_rows(tape, arrays[total]), part.plan.widths[total]
+            add(tape, tensor_rows(tape, f"gradient {name}", 0), of_threads, threads, width, 1)
+    return Recorded(tape.finish(), matrices, work.floats, sums.floats)
 
 
 def _vectors(cell: CompiledCell) -> Arrays:

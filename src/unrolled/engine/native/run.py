@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.native.arrays import of_vector, row_sum
+from unrolled.engine.native.arrays import of_vector
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BLOCK
-from unrolled.engine.native.packs import packs_of
+from unrolled.engine.native.packs import Packs
+from unrolled.engine.native.plan import padded
 from unrolled.engine.native.recording import Recorded, record_backward, record_forward, trace_layout
 from unrolled.engine.native.rows import Rows
 from unrolled.engine.native.workspace import result, slab
@@ -25,6 +26,7 @@ Parameters = Mapping[str, Tensor]
 def forward(
     cell: CompiledCell,
     parameters: Parameters,
+    packs: Packs,
     rows: Rows,
     x: Tensor,
     state: Sequence[Tensor],
@@ -35,7 +37,6 @@ def forward(
 
     With an `index`, from `index_of`, x is a table.
     """
-    packs = packs_of(cell, parameters)
     x = _dense(x)
     state = [_dense(s) for s in state]
     strides, state_strides = (x.stride(0), x.stride(1)), tuple(s.stride(0) for s in state)
@@ -63,6 +64,7 @@ def forward(
 def backward(
     cell: CompiledCell,
     parameters: Parameters,
+    packs: Packs,
     rows: Rows,
     trace: Tensor,
     d_outputs: Tensor,
@@ -75,14 +77,13 @@ def backward(
 
     With an `index`, that of the input is the gradient of a table of so many `words`.
     """
-    packs = packs_of(cell, parameters)
     d_outputs = _dense(d_outputs)
     d_final = [d.contiguous() for d in d_final]
     threads = torch.get_num_threads()
     strides = (d_outputs.stride(0), d_outputs.stride(1))
     recorded = _recorded(cell, rows, (strides, of_input, threads, words), record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
-    gradients = {name: torch.zeros(p.shape) for name, p in parameters.items() if p.dim() == 2}
+    gradients = {name: _zeros_like(p) for name, p in parameters.items()}
     d_x = torch.empty(0)
     if of_input:
         d_x = _zeros_where_short(rows, cell.input_width) if words is None else torch.empty(words, cell.input_width)
@@ -100,11 +101,6 @@ def backward(
         addresses[f"d_final {name}"], addresses[f"d_state {name}"] = end.data_ptr(), start.data_ptr()
     recorded.tape.place(addresses)
     recorded.tape.play()
-    for name, array in recorded.totals:
-        total = row_sum(sums, array, len(parameters[name]))
-        gradients[name] = gradients[name] + total if name in gradients else total
-    for name in parameters.keys() - gradients.keys():
-        gradients[name] = torch.zeros(parameters[name].shape)
     return d_x, d_state, gradients
 
 
@@ -153,6 +149,14 @@ def _zeros_where_short(rows: Rows, width: int) -> Tensor:
     """Memory for (batch, time, width), zero where a sequence is shorter."""
     values = result(rows.batch, rows.time, width)
     return values.zero_() if rows.total < rows.batch * rows.time else values
+
+
+def _zeros_like(parameter: Tensor) -> Tensor:
+    """Zeros to which the engine adds; to those of a vector in whole blocks."""
+    if parameter.dim() == 2:
+        return torch.zeros(parameter.shape)
+    size = len(parameter)
+    return torch.zeros(size) if size % BLOCK == 0 else torch.zeros(padded(size))[:size]
 
 
 def _vectors(parameters: Parameters) -> dict[str, Tensor]:

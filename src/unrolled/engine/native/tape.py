@@ -58,22 +58,36 @@ class Tape:
         """The tape, ready to be placed and played; nothing more can be recorded."""
         self._memory = np.array([*self._words, 0], np.int64)
         self._message = ctypes.create_string_buffer(library.MESSAGE)
-        self._slots = [s for s in dict.fromkeys(place.slot for _, place in self._patches) if s != _OWN]
-        self._of_slot = {s: [(word, p.offset) for word, p in self._patches if p.slot == s] for s in self._slots}
-        number = {slot: at for at, slot in enumerate([*self._slots, _OWN])}
-        self._where = np.array([word for word, _ in self._patches], np.int64)
-        self._slot = np.array([number[place.slot] for _, place in self._patches], np.int64)
-        self._offset = np.array([place.offset for _, place in self._patches], np.int64)
+        for word, place in self._patches:
+            if place.slot == _OWN:
+                self._memory[word] = self._memory.ctypes.data + place.offset
+        patches = [(word, place) for word, place in self._patches if place.slot != _OWN]
+        self._slots = list(dict.fromkeys(place.slot for _, place in patches))
+        self._of_slot = {s: [(word, p.offset) for word, p in patches if p.slot == s] for s in self._slots}
+        number = {slot: at for at, slot in enumerate(self._slots)}
+        self._where = np.array([word for word, _ in patches], np.int64)
+        self._slot = np.array([number[place.slot] for _, place in patches], np.int64)
+        self._offset = np.array([place.offset for _, place in patches], np.int64)
+        self._ready: list[tuple[str, Callable[..., int], list[int]]] = [
+            (name, getattr(library.library(), name), [int(self._memory[at]) for at in arguments])
+            for name, arguments in self._calls
+        ]
+        patch_of = {word: number for number, (word, _) in enumerate(patches)}
+        self._passed = [  # what a call is given as it is: its arguments, and of which patch each of them is
+            (own, at, patch_of[word])
+            for (_, _, own), (_, arguments) in zip(self._ready, self._calls, strict=True)
+            for at, word in enumerate(arguments)
+            if word in patch_of
+        ]
         return self
 
     def place(self, addresses: Mapping[str, int]) -> None:
         """Say where the slots lie from now on."""
-        bases = np.array([*(addresses[slot] for slot in self._slots), self._memory.ctypes.data], np.int64)
-        self._memory[self._where] = bases[self._slot] + self._offset
-        words = self._memory.tolist()
-        self._ready: list[tuple[str, Callable[..., int], list[int]]] = [
-            (name, getattr(library.library(), name), [words[at] for at in arguments]) for name, arguments in self._calls
-        ]
+        bases = np.array([addresses[slot] for slot in self._slots], np.int64)
+        now = bases[self._slot] + self._offset
+        self._memory[self._where] = now
+        for arguments, at, patch in self._passed:
+            arguments[at] = int(now[patch])
 
     def move(self, slot: str, address: int) -> None:
         """Say where one slot lies from now on, which no call is given as it is; after `place`."""
