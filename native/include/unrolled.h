@@ -137,8 +137,7 @@ typedef struct {
 /* to[i] = from[i] for i < rows, `width` units each; `pad` not 0: zeros up to a whole block. */
 int unrolled_copy_rows(const unrolled_rows *to, const unrolled_rows *from, int64_t rows, int64_t width, int32_t pad,
                        int32_t threads, char *message);
-/* to[i] += from[i] for i < rows, one after the other, all units of blocks: rows of `to` may be the same, and those of both
- * must have whole blocks. */
+/* to[i] += from[i] for i < rows, one after the other, `width` units each: rows of `to` may be the same. */
 int unrolled_add_rows(const unrolled_rows *to, const unrolled_rows *from, int64_t rows, int64_t width, int32_t threads,
                       char *message);
 

@@ -32,9 +32,10 @@ void copy(const unrolled_rows &to, const unrolled_rows &from, int64_t first, int
 }
 
 // The blocks of units [first, last) of all rows.
-void add(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64_t first, int64_t last) {
+void add(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64_t width, int64_t first, int64_t last) {
   constexpr int64_t ahead = 16;  // rows whose memory is asked for before it is needed: the next ones may be anywhere
-  for (int64_t b = first; b < last; ++b)
+  for (int64_t b = first; b < last; ++b) {
+    const int units = int(std::min<int64_t>(block, width - b * block));
     for (int64_t r = 0; r < rows; ++r) {
       if (r + ahead < rows) {
         __builtin_prefetch(row_of(from, r + ahead) + b * from.block_stride);
@@ -42,8 +43,12 @@ void add(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64
       }
       const float *__restrict source = row_of(from, r) + b * from.block_stride;
       float *__restrict target = row_of(to, r) + b * to.block_stride;
-      for (int u = 0; u < block; ++u) target[u] += source[u];
+      if (units == block)
+        for (int u = 0; u < block; ++u) target[u] += source[u];
+      else
+        for (int u = 0; u < units; ++u) target[u] += source[u];
     }
+  }
 }
 
 }  // namespace
@@ -74,7 +79,7 @@ int unrolled_add_rows(const unrolled_rows *to, const unrolled_rows *from, int64_
   const int64_t blocks = (width + block - 1) / block;
   // Rows of `to` may be the same, so threads share the units.
   parallel(rows * width < worth_threads ? 1 : threads, [&](int thread, int active) {
-    add(*to, *from, rows, blocks * thread / active, blocks * (thread + 1) / active);
+    add(*to, *from, rows, width, blocks * thread / active, blocks * (thread + 1) / active);
   });
   return UNROLLED_OK;
 }

@@ -6,10 +6,29 @@ Decoding (`steps.py`) needs no torch, so nothing here imports it before it is as
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unrolled.engine.choice import autocast_bf16, bf16_products, engine_for, in_float32, look_up, unroll, use_engine
+    from unrolled.engine.choice import (
+        autocast_bf16,
+        bf16_products,
+        engine_for,
+        in_float32,
+        look_up,
+        separate,
+        unroll,
+        use_engine,
+    )
     from unrolled.engine.reference import State
 
-__all__ = ["State", "autocast_bf16", "bf16_products", "engine_for", "in_float32", "look_up", "unroll", "use_engine"]
+__all__ = [
+    "State",
+    "autocast_bf16",
+    "bf16_products",
+    "engine_for",
+    "in_float32",
+    "look_up",
+    "separate",
+    "unroll",
+    "use_engine",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine import reference
+from unrolled.engine.joined import separate as separate
 from unrolled.engine.native.library import NativeError, has_bf16, library
 from unrolled.engine.reference import State
 from unrolled.engine.reference import look_up as look_up
@@ -89,7 +90,8 @@ def unroll(
 ) -> tuple[Tensor, State]:
     """As `reference.unroll`, by the engine of `engine_for`; for autocast see `bf16_products`.
 
-    With `tokens` (batch, time), x is a table (words, input), whose rows they name: the input of a step is a row.
+    `parameters` may be joined, see `separate`. With `tokens` (batch, time), x is a table (words, input), whose rows
+    they name: the input of a step is a row.
     """
     engine, reason = engine_for(x)
     bf16 = autocast_bf16()
@@ -104,7 +106,7 @@ def unroll(
         elif "not built" in reason or "load" in reason:
             _tell_once(f"running on the slower reference engine: {reason}")
         steps = x if tokens is None else reference.look_up(x, tokens)
-        return reference.unroll(program, parameters, steps, state, lengths)
+        return reference.unroll(program, separate(parameters), steps, state, lengths)
 
 
 def _tell_once(message: str) -> None:

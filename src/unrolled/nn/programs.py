@@ -24,13 +24,12 @@ def program_of(mode: str, bias: bool, projected: bool) -> Program:
 
 
 def gates(mode: str, program: Program, weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    """torch's weights of one layer in one direction, whose gates stand under each other, as the cell's parameters.
+    """torch's weights of one layer in one direction, whose gates stand under each other, as joined parameters.
 
-    The results are views. Parameters of the cell stand in torch's order, gate by gate; the projection comes last.
+    Parameters of the cell stand in torch's order, gate by gate; the projection comes last.
     """
-    stacked, last = (weights[:-1], weights[-1:]) if len(weights) % 2 else (weights, ())
-    parts = [part for weight in stacked for part in weight.chunk(_GATES[mode])]
-    return dict(zip((p.name for p in program.parameters), [*parts, *last], strict=True))
+    names, many = [p.name for p in program.parameters], _GATES[mode]
+    return {" ".join(names[at * many : (at + 1) * many]): weight for at, weight in enumerate(weights)}
 
 
 def without_biases(program: Program) -> Program:

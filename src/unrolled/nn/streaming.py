@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unrolled.engine import autocast_bf16
+from unrolled.engine import autocast_bf16, separate
 from unrolled.engine.native.single_step import ReadyStep, state_of
 from unrolled.nn.programs import gates, program_of
 from unrolled.nn.weights import Weights
@@ -37,7 +37,7 @@ def run_step(
 
 def _ready_step(module: nn.RNNBase, weights: Weights, x: Tensor, states: Sequence[Tensor], bf16: bool) -> ReadyStep:
     program = program_of(module.mode, module.bias, module.proj_size > 0)
-    named = [gates(module.mode, program, layer) for layer in weights]
+    named = [separate(gates(module.mode, program, layer)) for layer in weights]
     directions = 2 if module.bidirectional else 1
     layers = [named[first : first + directions] for first in range(0, len(named), directions)]
     return ReadyStep(program, layers, x, states, bf16)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unrolled.engine import reference
 from unrolled.engine.followed import followed
+from unrolled.engine.joined import separate
 from unrolled.engine.native import operation
 from unrolled.engine.native.eager import Unroll, unroll_forward
 from unrolled.engine.native.programs import text_of
@@ -26,16 +27,20 @@ def unroll(
     bf16: bool = False,
     tokens: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`, `tokens` as in `choice.unroll`."""
-    given = [parameters[p.name] for p in program.parameters]
+    """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`, joined `parameters` and `tokens` as in
+    `choice.unroll`."""
+    given = list(parameters.values())
     # A table with more rows than there are steps would be more work than it saves.
     if tokens is not None and (followed((x, *state, *given)) or len(x) >= tokens.numel()):
         x, tokens = reference.look_up(x, tokens), None
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *state, *given))
     if followed((x, *state, *given)):
-        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), given, lengths, keep, bf16)
+        named = separate(parameters)
+        in_order = [named[p.name] for p in program.parameters]
+        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), in_order, lengths, keep, bf16)
     elif keep:
-        outputs, *final = Unroll.apply(program, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
+        names = tuple(parameters)
+        outputs, *final = Unroll.apply(program, names, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, *_ = unroll_forward(program, x, state, given, lengths, False, bf16, tokens)
+        outputs, final, *_ = unroll_forward(program, x, state, separate(parameters), lengths, False, bf16, tokens)
     return outputs, tuple(final)

@@ -1,7 +1,7 @@
 """The native engine in torch's autograd where nothing but autograd looks on: the same as operation.py with less between
 the caller and the engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from unrolled.engine import reference
+from unrolled.engine.joined import separate
 from unrolled.engine.native import run
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.packs import Packs, packs_of
-from unrolled.engine.native.programs import cell_of, named_of
+from unrolled.engine.native.programs import cell_of
 from unrolled.engine.native.rows import Rows, rows_of
 from unrolled.equations import Program
 
@@ -32,7 +33,7 @@ def unroll_forward(
     program: Program,
     x: Tensor,
     state: Sequence[Tensor],
-    given: Sequence[Tensor],
+    parameters: Mapping[str, Tensor],
     lengths: Tensor | None,
     keep: bool,
     bf16: bool,
@@ -40,12 +41,12 @@ def unroll_forward(
 ) -> tuple[Tensor, list[Tensor], Tensor, Setting]:
     """Outputs, final states, and what the backward pass takes: the trace, empty unless `keep`, and the setting.
 
-    `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
+    `parameters` each by its own name; `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
     """
-    cell = cell_of(program, x, state, given, bf16, tokens is not None)
+    named = {name: value.contiguous() for name, value in parameters.items()}
+    cell = cell_of(program, x, state, named, bf16, tokens is not None)
     rows = rows_of(*_batch_and_time(x, tokens), lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
-    named = named_of(program, given)
     setting = Setting(cell, packs_of(cell, named), rows, index)
     return *run.forward(cell, named, setting.packs, rows, x, state, keep, index), setting
 
@@ -56,12 +57,14 @@ def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
 
 
 class Unroll(torch.autograd.Function):
-    """`Unroll.apply(program, bf16, lengths, tokens, x, *state, *parameters)` gives (outputs, *final states)."""
+    """`Unroll.apply(program, names, bf16, lengths, tokens, x, *state, *parameters)` gives (outputs, *final states);
+    the parameters of these `names` may be joined as in `separate`."""
 
     @staticmethod
     def forward(
         ctx: Any,
         program: Program,
+        names: tuple[str, ...],
         bf16: bool,
         lengths: Tensor | None,
         tokens: Tensor | None,
@@ -70,10 +73,11 @@ class Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """The run, which leaves its trace in the context."""
         states = len(program.states)
+        named = separate(dict(zip(names, given[states:], strict=True)))
         outputs, final, trace, ctx.setting = unroll_forward(
-            program, x, given[:states], given[states:], lengths, True, bf16, tokens
+            program, x, given[:states], named, lengths, True, bf16, tokens
         )
-        ctx.program = program
+        ctx.program, ctx.names = program, names
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(lengths, tokens, trace, x, *given)
         return outputs, *final
@@ -85,32 +89,38 @@ class Unroll(torch.autograd.Function):
         lengths, tokens, trace, x, *given = ctx.saved_tensors
         batch, time = _batch_and_time(x, tokens)
         state, parameters = given[: len(program.states)], given[len(program.states) :]
+        named = separate(dict(zip(ctx.names, parameters, strict=True)))
         if d_outputs is None:
             d_outputs = x.new_zeros(batch, time, state[0].shape[1])
         d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True
             gradients = [d_outputs, *d_states]
-            return None, None, None, None, *differentiable(program, x, state, parameters, lengths, gradients, tokens)
+            inputs = [x, *state, *parameters]
+            found = differentiable(program, x, state, named, inputs, lengths, gradients, tokens)
+            return None, None, None, None, None, *found
         setting: Setting = ctx.setting
-        named, of_input = named_of(program, parameters), ctx.needs_input_grad[4]
+        named = {name: value.contiguous() for name, value in named.items()}
+        of_input = ctx.needs_input_grad[5]
         table = () if tokens is None else (setting.index, len(x))
         common = (setting.cell, named, setting.packs, setting.rows)
-        d_x, d_state, found = run.backward(*common, trace, d_outputs, d_states, of_input, *table)
-        return None, None, None, None, d_x if of_input else None, *d_state, *(found[p.name] for p in program.parameters)
+        whole = [torch.zeros(p.shape) for p in parameters]
+        parts = separate(dict(zip(ctx.names, whole, strict=True)))
+        d_x, d_state = run.backward(*common, trace, d_outputs, d_states, parts, of_input, *table)
+        return None, None, None, None, None, d_x if of_input else None, *d_state, *whole
 
 
 def differentiable(
     program: Program,
     x: Tensor,
     state: Sequence[Tensor],
-    parameters: Sequence[Tensor],
+    named: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
     lengths: Tensor | None,
     gradients: Sequence[Tensor],
     tokens: Tensor | None = None,
 ) -> list[Tensor | None]:
-    """The gradients of x, states and parameters with a graph behind them, by the reference engine in float32."""
-    named = {p.name: value for p, value in zip(program.parameters, parameters, strict=True)}
-    inputs = [x, *state, *parameters]
+    """The gradients of `inputs`, which are x, states and tensors that the `named` parameters are parts of, with a graph
+    behind them, by the reference engine in float32."""
     wanted = [value for value in inputs if value.requires_grad]
     with torch.autocast("cpu", enabled=False):
         steps = x if tokens is None else reference.look_up(x, tokens)

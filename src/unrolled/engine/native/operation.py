@@ -13,8 +13,13 @@ from torch import Tensor
 from unrolled.engine.native import run
 from unrolled.engine.native.eager import differentiable, unroll_forward
 from unrolled.engine.native.packs import packs_of
-from unrolled.engine.native.programs import cell_of, named_of, program_of
+from unrolled.engine.native.programs import cell_of, program_of
 from unrolled.engine.native.rows import rows_of
+from unrolled.equations import Program
+
+
+def _named(program: Program, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {p.name: value for p, value in zip(program.parameters, parameters, strict=True)}
 
 
 @torch.library.custom_op("unrolled::unroll", mutates_args=())
@@ -28,7 +33,8 @@ def unroll(
     bf16: bool,
 ) -> list[Tensor]:
     """[outputs, *final states, trace for the backward pass]; `bf16` as in `cell_of`."""
-    outputs, final, trace, _ = unroll_forward(program_of(program), x, state, parameters, lengths, keep, bf16)
+    traced = program_of(program)
+    outputs, final, trace, _ = unroll_forward(traced, x, state, _named(traced, parameters), lengths, keep, bf16)
     return [outputs, *final, trace]
 
 
@@ -47,12 +53,13 @@ def _unroll_backward(
 ) -> list[Tensor]:
     """[gradient of x, empty unless `of_input`, *of the states, *of the parameters]."""
     traced = program_of(program)
-    cell = cell_of(traced, x, state, parameters, bf16)
+    named = {name: p.contiguous() for name, p in _named(traced, parameters).items()}
+    cell = cell_of(traced, x, state, named, bf16)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
-    named = named_of(traced, parameters)
     packs = packs_of(cell, named)
-    d_x, d_state, found = run.backward(cell, named, packs, rows, trace, d_outputs, d_final, of_input)
-    return [d_x, *d_state, *(found[p.name] for p in traced.parameters)]
+    gradients = {name: torch.zeros(p.shape) for name, p in named.items()}
+    d_x, d_state = run.backward(cell, named, packs, rows, trace, d_outputs, d_final, gradients, of_input)
+    return [d_x, *d_state, *gradients.values()]
 
 
 @unroll.register_fake
@@ -70,7 +77,8 @@ def _unroll_shapes(
     batch, time = sizes[:2]
     trace: Any = 0
     if keep and isinstance(batch, int) and isinstance(time, int):
-        cell = cell_of(program_of(program), x, state, parameters, bf16)
+        traced = program_of(program)
+        cell = cell_of(traced, x, state, _named(traced, parameters), bf16)
         trace = run.trace_floats(cell, batch, time)
     elif keep:  # which plans run depends on the sizes
         trace = torch.library.get_ctx().new_dynamic_size()
@@ -112,7 +120,9 @@ def _backward(ctx: Any, gradients: Sequence[Tensor | None]) -> Any:
     of_input = ctx.needs_input_grad[1]
     if torch.is_grad_enabled():  # create_graph=True
         program = program_of(ctx.program)
-        found = differentiable(program, x, state, parameters, lengths[0] if lengths else None, [d_outputs, *d_final])
+        named = _named(program, parameters)
+        inputs, seeds = [x, *state, *parameters], [d_outputs, *d_final]
+        found = differentiable(program, x, state, named, inputs, lengths[0] if lengths else None, seeds)
         return None, found[0], found[1 : 1 + ctx.states], found[1 + ctx.states :], None, None, None
     d_x, *others = _unroll_backward(
         ctx.program,

@@ -1,7 +1,7 @@
 """From Programs and tensors to compiled cells: Programs by their JSON text, and the plans that suit the sizes."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -14,33 +14,30 @@ from unrolled.equations import Program
 ROWS_INSIDE = 8
 WEIGHTS_INSIDE = 4_000_000
 
-
-def named_of(program: Program, given: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The parameters by name, contiguous."""
-    return {p.name: value.contiguous() for p, value in zip(program.parameters, given, strict=True)}
+Parameters = Mapping[str, Tensor]
 
 
 def cell_of(
-    program: Program, x: Tensor, state: Sequence[Tensor], given: Sequence[Tensor], bf16: bool, table: bool = False
+    program: Program, x: Tensor, state: Sequence[Tensor], parameters: Parameters, bf16: bool, table: bool = False
 ) -> CompiledCell:
     """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it;
     `table`: x is one."""
     text = text_of(program)
     sizes = {program.inputs[0].shape[0]: int(x.shape[-1])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
-    sizes.update({dimension: int(given[place].shape[axis]) for dimension, place, axis in _further_sizes(text)})
-    weights = sum(value.numel() for value in given if value.dim() == 2)
+    sizes.update({dimension: int(parameters[name].shape[axis]) for dimension, name, axis in _further_sizes(text)})
+    weights = sum(value.numel() for value in parameters.values() if value.dim() == 2)
     hoisting = table or x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
     return _compiled(text, tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)
 
 
 @functools.lru_cache(maxsize=128)
-def _further_sizes(program: str) -> list[tuple[str, int, int]]:
+def _further_sizes(program: str) -> list[tuple[str, str, int]]:
     """The named sizes that neither input nor states have: of which parameter and in which of its dimensions."""
     traced = program_of(program)
     known = {v.shape[0] for v in (*traced.inputs, *traced.states)}
-    places = [(name, at, axis) for at, p in enumerate(traced.parameters) for axis, name in enumerate(p.shape)]
-    return [(name, at, axis) for name, at, axis in places if name.isidentifier() and name not in known]
+    places = [(name, p.name, axis) for p in traced.parameters for axis, name in enumerate(p.shape)]
+    return [place for place in places if place[0].isidentifier() and place[0] not in known]
 
 
 @functools.lru_cache(maxsize=128)

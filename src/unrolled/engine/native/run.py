@@ -12,7 +12,6 @@ from unrolled.engine.native.arrays import of_vector
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import Packs
-from unrolled.engine.native.plan import padded
 from unrolled.engine.native.recording import Recorded, record_backward, record_forward, trace_layout
 from unrolled.engine.native.rows import Rows
 from unrolled.engine.native.workspace import result, slab
@@ -69,11 +68,13 @@ def backward(
     trace: Tensor,
     d_outputs: Tensor,
     d_final: Sequence[Tensor],
+    gradients: Parameters,
     of_input: bool,
     index: np.ndarray | None = None,
     words: int | None = None,
-) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    """The gradients of the input (empty unless asked for), of the initial states and of the parameters.
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradients of the input (empty unless asked for) and of the initial states; those of the parameters are added
+    to `gradients`, contiguous.
 
     With an `index`, that of the input is the gradient of a table of so many `words`.
     """
@@ -83,7 +84,6 @@ def backward(
     strides = (d_outputs.stride(0), d_outputs.stride(1))
     recorded = _recorded(cell, rows, (strides, of_input, threads, words), record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
-    gradients = {name: _zeros_like(p) for name, p in parameters.items()}
     d_x = torch.empty(0)
     if of_input:
         d_x = _zeros_where_short(rows, cell.input_width) if words is None else torch.empty(words, cell.input_width)
@@ -101,7 +101,7 @@ def backward(
         addresses[f"d_final {name}"], addresses[f"d_state {name}"] = end.data_ptr(), start.data_ptr()
     recorded.tape.place(addresses)
     recorded.tape.play()
-    return d_x, d_state, gradients
+    return d_x, d_state
 
 
 def trace_floats(cell: CompiledCell, batch: int, time: int, words: int | None = None) -> int:
@@ -149,14 +149,6 @@ def _zeros_where_short(rows: Rows, width: int) -> Tensor:
     """Memory for (batch, time, width), zero where a sequence is shorter."""
     values = result(rows.batch, rows.time, width)
     return values.zero_() if rows.total < rows.batch * rows.time else values
-
-
-def _zeros_like(parameter: Tensor) -> Tensor:
-    """Zeros to which the engine adds; to those of a vector in whole blocks."""
-    if parameter.dim() == 2:
-        return torch.zeros(parameter.shape)
-    size = len(parameter)
-    return torch.zeros(size) if size % BLOCK == 0 else torch.zeros(padded(size))[:size]
 
 
 def _vectors(parameters: Parameters) -> dict[str, Tensor]:

@@ -101,7 +101,7 @@ class _Layer:
     ) -> None:
         parameters = {name: p.detach().contiguous() for name, p in parameters.items()}
         x, state = torch.empty(batch, 1, width), [torch.empty(batch, s.shape[-1]) for s in states]
-        self._cell = cell_of(program, x, state, [parameters[p.name] for p in program.parameters], bf16)
+        self._cell = cell_of(program, x, state, parameters, bf16)
         self._plan, self._new = _plan(self._cell)
         self._packed = packs_of(self._cell, parameters).of(tuple(self._plan.matrices))
         with torch.inference_mode(False):

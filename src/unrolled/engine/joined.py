@@ -1,0 +1,18 @@
+"""Parameters that stand under each other in one tensor, as the gates of torch.nn's layers do."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+def separate(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every parameter by its own name, as a view.
+
+    A key may be several names with blanks between: of parameters of one shape, whose rows are those of the tensor, one
+    parameter after the other.
+    """
+    found: dict[str, Tensor] = {}
+    for key, value in parameters.items():
+        names = key.split()
+        found.update(zip(names, value.chunk(len(names)) if len(names) > 1 else (value,), strict=True))
+    return found
