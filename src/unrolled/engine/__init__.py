@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         separate,
         unroll,
         use_engine,
+        wanted_engine,
     )
     from unrolled.engine.reference import State
 
@@ -28,6 +29,7 @@ __all__ = [
     "separate",
     "unroll",
     "use_engine",
+    "wanted_engine",
 ]
 
 

@@ -36,11 +36,17 @@ def use_engine(name: str) -> None:
     _wanted = name
 
 
-def engine_for(x: Tensor) -> tuple[str, str]:
-    """The engine that runs a cell on input `x`, and the reason why, for a person to read."""
+def wanted_engine() -> str:
+    """The engine that was asked for, or "auto"."""
     wanted = _wanted if _wanted != "auto" else os.environ.get("UNROLLED_ENGINE", "auto")
     if wanted not in ENGINES:
         raise UnrolledError(f"UNROLLED_ENGINE is '{wanted}'; it must be one of {', '.join(ENGINES)}.")
+    return wanted
+
+
+def engine_for(x: Tensor) -> tuple[str, str]:
+    """The engine that runs a cell on input `x`, and the reason why, for a person to read."""
+    wanted = wanted_engine()
     if wanted == "reference":
         return "reference", "it was asked for"
     if x.dtype != torch.float32 or x.device.type != "cpu":

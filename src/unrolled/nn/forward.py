@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32
 from unrolled.nn.layers import run_layers
 from unrolled.nn.layout import Full, Packed
-from unrolled.nn.streaming import MOST_ROWS, run_step
+from unrolled.nn.streaming import MOST_ROWS, run_step, step_again
 from unrolled.nn.weights import weights_of
 
 States = tuple[Tensor, ...]
@@ -33,9 +33,16 @@ def forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | No
 
 
 def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
+    if _watched():
+        return None
+    dropping = module.training and module.dropout > 0 and module.num_layers > 1
+    special = dropping or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+    again = None if special else step_again(module, input_, hx)
+    if again is not None:
+        return again
     packed = isinstance(input_, PackedSequence)
     data, hx = in_float32(input_.data if packed else input_), in_float32(hx)
-    if _watched() or not _suits(data):
+    if not _suits(data):
         return None
     weights = weights_of(module)
     if not all(map(_suits, chain(*weights))):
@@ -53,7 +60,6 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
         steps, states = run_layers(module, weights, data, states, Packed(input_.batch_sizes))
         output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
         return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
-    dropping = module.training and module.dropout > 0 and module.num_layers > 1
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
     one_step = batch <= MOST_ROWS and data.numel() == batch * module.input_size
     if one_step and not (dropping or learning or torch.compiler.is_compiling()):

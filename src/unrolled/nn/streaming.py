@@ -1,38 +1,64 @@
-"""One step at a time without gradients: what a step needs is made ready once and used until a weight changes."""
+"""One step at a time without gradients: what a step needs is made ready once and used until a weight changes.
+
+A step like one before it, in kind and shapes, with the same weights and engine, needs no further check: `step_again`.
+"""
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from unrolled.engine import autocast_bf16, separate
+from unrolled.engine import autocast_bf16, separate, wanted_engine
 from unrolled.engine.native.single_step import ReadyStep, state_of
 from unrolled.nn.programs import gates, program_of
-from unrolled.nn.weights import Weights
+from unrolled.nn.weights import Weights, weights_of
 
 MOST_ROWS = 64  # larger batches spend their time in the products, not in getting ready
-_KEPT = 64  # steps that are kept ready for one module, by thread and batch size
+_KEPT = 64  # steps that are kept ready for one module, by thread and sizes
 
-_ready: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[tuple[int, ...], ReadyStep]]] = WeakKeyDictionary()
+Key = tuple[Any, ...]
+
+_ready: WeakKeyDictionary[nn.Module, dict[Key, tuple[tuple[int, ...], ReadyStep]]] = WeakKeyDictionary()
 
 
 def run_step(
     module: nn.RNNBase, weights: Weights, x: Tensor, states: tuple[Tensor, ...]
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One step of all layers: x and states as torch.nn takes them, with one step, to output and new states."""
-    kept = _ready.setdefault(module, {})
-    bf16 = autocast_bf16()
-    # A ready step has memory of its own, so no two threads may share it, and runs on as many threads as torch had.
-    key = (threading.get_ident(), torch.get_num_threads(), x.numel(), bf16)
+    kept, key = _ready.setdefault(module, {}), _key(module, x, states)
     now = state_of([weight for layer in weights for weight in layer])
     found = kept.get(key)
     if found is None or found[0] != now or not now:
         if len(kept) >= _KEPT:
             kept.clear()
-        found = kept[key] = (now, _ready_step(module, weights, x, states, bf16))
+        found = kept[key] = (now, _ready_step(module, weights, x, states, autocast_bf16()))
     return found[1](x, states)
+
+
+def step_again(module: nn.RNNBase, x: Any, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
+    """The step as `run_step` if one just like it is ready, else None. For calls without gradients, dropout, autocast."""
+    kept, states = _ready.get(module), hx if module.mode == "LSTM" else (hx,)
+    if kept is None or type(states) is not tuple or not all(map(_plain, (x, *states))):
+        return None
+    found = kept.get(_key(module, x, states))
+    if found is None or wanted_engine() == "reference":
+        return None
+    now = state_of([weight for layer in weights_of(module) for weight in layer])
+    return found[1](x, states) if now and now == found[0] else None
+
+
+def _key(module: nn.RNNBase, x: Tensor, states: Sequence[Tensor]) -> Key:
+    # A ready step has memory of its own, so no two threads may share it, and runs on as many threads as torch had.
+    thread, threads = threading.get_ident(), torch.get_num_threads()
+    kind = (module.batch_first, torch.is_autocast_enabled("cpu"))
+    return thread, threads, kind, x.shape, *[state.shape for state in states]
+
+
+def _plain(value: Any) -> bool:
+    return type(value) is Tensor and value.dtype is torch.float32 and value.is_cpu and value.layout is torch.strided
 
 
 def _ready_step(module: nn.RNNBase, weights: Weights, x: Tensor, states: Sequence[Tensor], bf16: bool) -> ReadyStep:

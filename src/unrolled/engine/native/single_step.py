@@ -80,7 +80,7 @@ class ReadyStep:
         (..., batch, size) and the new states; one sequence alone may lack the dimension of the batch."""
         for own, given in self._copied:
             own.copy_(given)
-        x, output = x.contiguous(), x.new_empty((*x.shape[:-1], self._width))
+        x, output = x.contiguous(), torch.empty((*x.shape[:-1], self._width))
         move = self._tape.move
         move("x", x.data_ptr())
         move("output", output.data_ptr())
