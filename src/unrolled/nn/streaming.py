@@ -39,7 +39,7 @@ def run_step(
 
 
 def step_again(module: nn.RNNBase, x: Any, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]] | None:
-    """The step as `run_step` if one just like it is ready, else None. For calls without gradients, dropout, autocast."""
+    """The step as `run_step` if one just like it is ready, else None. Without gradients, dropout or autocast."""
     kept, states = _ready.get(module), hx if module.mode == "LSTM" else (hx,)
     if kept is None or type(states) is not tuple or not all(map(_plain, (x, *states))):
         return None
