@@ -217,16 +217,18 @@ Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from)
 }
 
 // What is fetched while the products of `stages[number]` are computed: what its own instructions touch, and those of the
-// stages after it, up to itself in the next step, that have no products to wait behind.
-std::vector<Fetched> make_fetched(const std::vector<Stage> &stages, size_t number) {
+// stages after it, up to itself in the next step, that have no products to wait behind; and the vectors of its next step.
+std::vector<Fetched> make_fetched(const unrolled_plan_description &d, const std::vector<Stage> &stages, size_t number) {
   std::vector<Fetched> fetched;
   if (stages[number].sums.empty()) return fetched;
-  for (int array : stages[number].touched) fetched.push_back({array, 0});
+  for (int array : stages[number].touched) fetched.push_back({array, 0, false});
+  for (int array : stages[number].vectors)
+    if (d.array[array].addressing == UNROLLED_ROWS) fetched.push_back({array, 1, true});
   for (size_t i = number + 1; i < number + stages.size(); ++i) {
     const Stage &after = stages[i % stages.size()];
     if (after.units != stages[number].units) continue;
     if (!after.sums.empty()) break;
-    for (int array : after.touched) fetched.push_back({array, i < stages.size() ? 0 : 1});
+    for (int array : after.touched) fetched.push_back({array, i < stages.size() ? 0 : 1, false});
   }
   return fetched;
 }
@@ -257,7 +259,7 @@ int unrolled_plan_create(const unrolled_plan_description *d, unrolled_plan **pla
       made->stages.push_back(make_stage(*d, d->stage[i]));
       made->all_registers = std::max(made->all_registers, d->registers + int(made->stages.back().indexed.size()));
     }
-    for (int i = 0; i < d->stages; ++i) made->stages[i].fetched = make_fetched(made->stages, i);
+    for (int i = 0; i < d->stages; ++i) made->stages[i].fetched = make_fetched(*d, made->stages, i);
     *plan = made.release();
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {

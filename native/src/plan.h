@@ -28,9 +28,10 @@ struct Step {
   int32_t opcode, destination, a, b, then, c;
 };
 
-// An array that instructions touch so many steps `later`.
+// An array of which so many steps `later` instructions touch the same units, or products read all of them.
 struct Fetched {
   int array, later;
+  bool all_units;
 };
 
 struct Stage : unrolled_stage {

@@ -40,6 +40,7 @@ struct Run {
   Grid grid{};
   std::deque<Barrier> barriers;
   std::vector<Before> before;  // by stage
+  std::vector<bool> constant;  // by array: nobody writes its memory
   // Of bfloat16: where the rounded vectors of a stage lie in the memory of a row group, which holds two steps of these
   // many floats: a thread may begin the next step while others still read this one.
   std::vector<int64_t> rounded_at;

@@ -6,6 +6,9 @@ namespace unrolled {
 
 Run::Run(const unrolled_plan &plan, const unrolled_run_arguments &given)
     : plan(plan), given(given), before(plan.stages.size()) {
+  for (int i = 0; i < int(plan.arrays.size()); ++i)
+    constant.push_back(std::none_of(plan.stages.begin(), plan.stages.end(),
+                                    [&](const Stage &stage) { return any_shared(stage.written, {i}); }));
   for (size_t i = 1; i < plan.stages.size(); ++i) {
     const Stage &last = plan.stages[i - 1], &stage = plan.stages[i];
     before[i].same_vectors = stage.vectors == last.vectors && !any_shared(last.written, stage.vectors);

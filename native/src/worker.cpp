@@ -38,7 +38,7 @@ void Worker::stage(size_t number, int64_t step, int64_t first_row, int64_t last_
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t row = first_row + rows * i / chunks;
       const int count = int(first_row + rows * (i + 1) / chunks - row);
-      look_ahead(stage, step, row, count, b, width);
+      look_ahead(stage, step, row, count, {b, b + width}, piece, pieces);
       for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
       const int at_once = std::max(1, executed_rows / count);
       for (int j = 0; j < width; j += at_once) {
@@ -80,21 +80,29 @@ void Worker::find_vectors(size_t number, int64_t step, int64_t first_row, int64_
 
 // What to fetch while products of some rows and blocks of units are computed. The processor does not find it by itself:
 // each array has a few lines in one place and more of them far away. All at once they would be in the products' way.
-void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows, int64_t first_block, int width) {
+void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows, Range units, int64_t piece,
+                        int64_t pieces) {
   lines_.clear();
   for (const Fetched &fetched : stage.fetched) {
     const int64_t at = step + fetched.later;
     if (at >= run_.given.steps || run_.given.active[at] <= row) continue;
+    if (fetched.all_units && !run_.constant[fetched.array]) continue;
     const int count = int(std::min<int64_t>(rows, run_.given.active[at] - row));
     const float *first = run_.given.array[fetched.array] + (run_.offset(fetched.array, at) + row) * block;
-    for (int64_t b = first_block; b < first_block + width; ++b)
+    Range blocks = units;
+    if (fetched.all_units) {  // of which bfloat16 reads its own part
+      const Range read = part_of(run_.plan.arrays[fetched.array].width, run_.plan.bf16 ? part_ : 0, run_.plan.bf16 ? parts_ : 1);
+      const int64_t many = read.last - read.first;
+      blocks = {read.first + many * piece / pieces, read.first + many * (piece + 1) / pieces};
+    }
+    for (int64_t b = blocks.first; b < blocks.last; ++b)
       lines_.push_back({first + b * run_.given.array_rows[fetched.array] * block, count});
   }
   int64_t chances = 1;  // 16 of the depth in every tile
   const int64_t tiles = (rows + kernels().tile_rows - 1) / kernels().tile_rows;
   for (const Sums &sums : stage.sums)
     for (int t = 0; t < sums.terms; ++t)
-      chances += tiles * ((sums.registers * width + tile_panels - 1) / tile_panels) *
+      chances += tiles * ((sums.registers * (units.last - units.first) + tile_panels - 1) / tile_panels) *
                  blocks_of(left_[run_.plan.products[sums.product[t * sums.registers]].vector].depth);
   const int64_t lines = int64_t(lines_.size()) * rows;
   ahead_ = {lines_.data(), lines_.data() + lines_.size(), 0, int((lines + chances - 1) / chances)};
