@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 6
+#define UNROLLED_ABI 7
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
@@ -144,11 +144,11 @@ int unrolled_add_rows(const unrolled_rows *to, const unrolled_rows *from, int64_
 /* A number that tells most changes of `count` floats: of 64 of them, spread evenly. */
 uint64_t unrolled_fingerprint(const float *values, int64_t count);
 
-/* result[i] (m x n, row stride ldr[i]) += a[i]^T b for i < count, over the first k rows of the arrays a[i] (of a_rows[i]
+/* result[i] (m x n, row stride ldr[i]) = (accumulate: itself +) a[i]^T b for i < count, over the first k rows of the arrays a[i] (of a_rows[i]
  * rows, m units) and b (of b_rows rows, n units): gradients of weights, sums over all steps and rows. */
 int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, const float *b, int64_t b_rows, int64_t m,
-                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t precision, int32_t threads,
-                   char *message);
+                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t accumulate,
+                   int32_t precision, int32_t threads, char *message);
 
 /* losses[r] = log(sum of exp(logits of row r)) - the logit targets[r], of `rows` rows of `classes` logits of the precision,
  * floats or 16 bits each, side by side. The logits become the gradients of the losses' sum times `scale`. */

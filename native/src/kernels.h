@@ -71,6 +71,10 @@ inline bool pairs_with(int32_t opcode, int32_t then) {
   }
 }
 
+inline float *row_of(const unrolled_rows &rows, int64_t i) {
+  return rows.data + (rows.offset ? rows.offset[i] : i * rows.row_stride);
+}
+
 // From word to word of a sequence of random ones (SplitMix64, Steele et al. 2014).
 constexpr uint64_t random_step = 0x9e3779b97f4a7c15u;
 
@@ -86,6 +90,7 @@ struct Kernels {
   // else times `scale`.
   void (*drop)(const float *from, float *to, int64_t count, uint64_t seed, int dropped, float scale);
   void (*transpose)(const float *from, ptrdiff_t row_stride, float *to);  // 16 x 16 floats; the rows of `to` are neighbours
+  void (*add_rows)(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64_t unit_block);  // of 16 units each
   void (*widen)(const uint16_t *from, int64_t count, float *to);  // from bfloat16
   void (*round)(const float *from, int64_t count, uint16_t *to);  // to the nearest bfloat16, of two the even one
 };

@@ -11,5 +11,5 @@ constexpr int tile_sums = 24;  // accumulators of a tile, in registers
 namespace unrolled {
 extern const Kernels kernels_avx512;
 const Kernels kernels_avx512 = {"avx512", avx512::tile_rows, avx512::multiply, avx512::execute, avx512::multiply_adds, avx512::cross_entropy,
-                                avx512::drop, avx512::transpose, avx512::widen, avx512::round};
+                                avx512::drop, avx512::transpose, avx512::add_rows, avx512::widen, avx512::round};
 }  // namespace unrolled

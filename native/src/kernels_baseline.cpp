@@ -11,5 +11,5 @@ constexpr int tile_sums = 12;  // accumulators of a tile, in registers
 namespace unrolled {
 extern const Kernels kernels_baseline;
 const Kernels kernels_baseline = {"baseline", baseline::tile_rows, baseline::multiply, baseline::execute, baseline::multiply_adds, baseline::cross_entropy,
-                                  baseline::drop, baseline::transpose, baseline::widen, baseline::round};
+                                  baseline::drop, baseline::transpose, baseline::add_rows, baseline::widen, baseline::round};
 }  // namespace unrolled

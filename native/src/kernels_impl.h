@@ -223,6 +223,20 @@ inline void transpose(const float *from, ptrdiff_t row_stride, float *to) {
     }
 }
 
+inline void add_rows(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64_t unit_block) {
+  constexpr int64_t ahead = 16;  // rows whose memory is asked for before it is needed: the next ones may be anywhere
+  const ptrdiff_t to_block = unit_block * to.block_stride, from_block = unit_block * from.block_stride;
+  for (int64_t r = 0; r < rows; ++r) {
+    if (r + ahead < rows) {
+      __builtin_prefetch(row_of(from, r + ahead) + from_block);
+      __builtin_prefetch(row_of(to, r + ahead) + to_block, 1);
+    }
+    const float *source = row_of(from, r) + from_block;
+    float *target = row_of(to, r) + to_block;
+    for (int u = 0; u < block; u += lanes) store(target + u, load(target + u) + load(source + u));
+  }
+}
+
 inline void widen(const uint16_t *from, int64_t count, float *to) {
   for (int64_t i = 0; i < count; ++i) {
     const uint32_t bits = uint32_t(from[i]) << 16;

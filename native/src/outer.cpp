@@ -1,4 +1,4 @@
-// result += a^T b over many rows: the sum of outer products that a weight's gradient is, for several a at once.
+// result = or += a^T b over many rows: the sum of outer products that a weight's gradient is, for several a at once.
 // Both factors are arrays of the engine, whose blocks of 16 units are panels as they stand, so in float32 nothing is packed.
 // Rows are taken in passes, so that what a pass reads stays in cache.
 #include <algorithm>
@@ -24,6 +24,7 @@ struct Outer {
   int64_t b_rows, m, n, k;
   float *const *result;
   const int64_t *ldr;
+  bool accumulate;
 
   // The rows of a block of units from `row` on.
   const float *a_block(int which, int64_t number, int64_t row) const {
@@ -37,10 +38,11 @@ struct Factors {
   int64_t depth;
   const float *left, *right;
   int64_t right_stride;
+  bool accumulate;
   void (*multiply)(const Product &);
 };
 
-// Adds their product to the result of a[which] from unit `first` on, in at most `panels` blocks of columns from `column`.
+// Puts, or adds, their product to the result of a[which] from unit `first` on, in at most `panels` blocks of columns from `column`.
 void add(const Outer &o, int which, int64_t first, int64_t column, int64_t panels, const Factors &factors) {
   const int64_t ldr = o.ldr[which];
   const int width = int(std::min<int64_t>(panels * block, o.n - column));
@@ -51,7 +53,7 @@ void add(const Outer &o, int which, int64_t first, int64_t column, int64_t panel
   p.terms = 1;
   p.term[0] = {factors.depth, factors.left, 1, block, block * block, {}};
   p.result_stride = ldr;
-  p.accumulate = true;
+  p.accumulate = factors.accumulate;
   for (; p.panels < whole; ++p.panels) {
     p.term[0].panel[p.panels] = factors.right + p.panels * factors.right_stride;
     p.result[p.panels] = to + p.panels * block;
@@ -66,7 +68,10 @@ void add(const Outer &o, int which, int64_t first, int64_t column, int64_t panel
   p.accumulate = false;
   factors.multiply(p);
   for (int r = 0; r < p.rows; ++r)
-    for (int c = 0; c < rest; ++c) to[r * ldr + whole * block + c] += buffer[r * block + c];
+    for (int c = 0; c < rest; ++c) {
+      float &sum = to[r * ldr + whole * block + c];
+      sum = (factors.accumulate ? sum : 0.0f) + buffer[r * block + c];
+    }
 }
 
 // The blocks [first, last) of all a, counted block by block: who made a block of units in a run has it in its cache.
@@ -77,7 +82,7 @@ void share(const Outer &o, int64_t first, int64_t last) {
         for (int64_t i = begin; i < std::min(begin + pass_blocks, last); ++i)
           add(o, int(i % o.count), i / o.count * block, column, group_panels,
               {std::min(pass_rows, o.k - row), o.a_block(int(i % o.count), i / o.count, row),
-               o.b_block(column / block, row), o.b_rows * block, kernels().multiply});
+               o.b_block(column / block, row), o.b_rows * block, o.accumulate || row > 0, kernels().multiply});
 }
 
 // As `share`, of bfloat16: each pass rounds its blocks to pairs of rows first.
@@ -95,7 +100,7 @@ void share_of_pairs(const Outer &o, int64_t first, int64_t last) {
         bf16.pair_rows(o.a_block(int(i % o.count), i / o.count, row), rows, left);
         for (int64_t j = begin; j < end; j += group_panels)
           add(o, int(i % o.count), i / o.count * block, j * block, std::min(group_panels, end - j),
-              {pairs_of(rows), left, right + (j - begin) * size, size, bf16.multiply});
+              {pairs_of(rows), left, right + (j - begin) * size, size, o.accumulate || row > 0, bf16.multiply});
       }
     }
   }
@@ -105,7 +110,7 @@ int check(const Outer &o, int threads, char *message) {
   if (o.count < 0 || o.m < 0 || o.n < 0 || o.k < 0 || o.b_rows < o.k || threads < 1)
     return invalid(message, "%d products of %lld x %lld over %lld rows", o.count, (long long)o.m, (long long)o.n,
                    (long long)o.k);
-  const bool empty = o.count == 0 || o.m == 0 || o.n == 0 || o.k == 0;
+  const bool empty = o.count == 0 || o.m == 0 || o.n == 0;
   if (!empty && (!o.a || !o.a_rows || !o.b || !o.result || !o.ldr)) return invalid(message, "a list is missing");
   for (int i = 0; i < o.count && !empty; ++i)
     if (!o.a[i] || !o.result[i] || o.a_rows[i] < o.k || o.ldr[i] < o.n)
@@ -117,14 +122,19 @@ int check(const Outer &o, int threads, char *message) {
 }  // namespace unrolled
 
 int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, const float *b, int64_t b_rows, int64_t m,
-                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t precision, int32_t threads,
+                   int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t accumulate, int32_t precision, int32_t threads,
                    char *message) {
   using namespace unrolled;
-  const Outer o{count, a, a_rows, b, b_rows, m, n, k, result, ldr};
+  const Outer o{count, a, a_rows, b, b_rows, m, n, k, result, ldr, accumulate != 0};
   if (precision != UNROLLED_FP32 && (precision != UNROLLED_BF16 || bf16_kernels() == nullptr))
     return invalid(message, "this machine has no products of precision %d", precision);
   if (int status = check(o, threads, message)) return status;
-  if (count == 0 || m == 0 || n == 0 || k == 0) return UNROLLED_OK;
+  if (count == 0 || m == 0 || n == 0) return UNROLLED_OK;
+  if (k == 0) {
+    for (int i = 0; i < count && !accumulate; ++i)
+      for (int64_t r = 0; r < m; ++r) std::fill_n(result[i] + r * ldr[i], n, 0.0f);
+    return UNROLLED_OK;
+  }
   const int64_t all = (m + block - 1) / block * count;
   const auto work = precision == UNROLLED_BF16 ? share_of_pairs : share;
   try {

@@ -12,10 +12,6 @@ namespace {
 constexpr int64_t worth_threads = 65536;  // floats that take longer to copy than a thread takes to wake
 constexpr int64_t chunk = 64;             // rows taken together, block by block: their lines are still in the first cache
 
-float *row_of(const unrolled_rows &rows, int64_t i) {
-  return rows.data + (rows.offset ? rows.offset[i] : i * rows.row_stride);
-}
-
 void copy(const unrolled_rows &to, const unrolled_rows &from, int64_t first, int64_t last, int64_t width, bool pad) {
   const int64_t whole = width / block;
   const size_t rest = size_t(width % block);
@@ -33,22 +29,12 @@ void copy(const unrolled_rows &to, const unrolled_rows &from, int64_t first, int
 
 // The blocks of units [first, last) of all rows.
 void add(const unrolled_rows &to, const unrolled_rows &from, int64_t rows, int64_t width, int64_t first, int64_t last) {
-  constexpr int64_t ahead = 16;  // rows whose memory is asked for before it is needed: the next ones may be anywhere
-  for (int64_t b = first; b < last; ++b) {
-    const int units = int(std::min<int64_t>(block, width - b * block));
-    for (int64_t r = 0; r < rows; ++r) {
-      if (r + ahead < rows) {
-        __builtin_prefetch(row_of(from, r + ahead) + b * from.block_stride);
-        __builtin_prefetch(row_of(to, r + ahead) + b * to.block_stride, 1);
-      }
-      const float *__restrict source = row_of(from, r) + b * from.block_stride;
-      float *__restrict target = row_of(to, r) + b * to.block_stride;
-      if (units == block)
-        for (int u = 0; u < block; ++u) target[u] += source[u];
-      else
-        for (int u = 0; u < units; ++u) target[u] += source[u];
-    }
-  }
+  const int64_t whole = std::min(last, width / block);
+  for (int64_t b = first; b < whole; ++b) kernels().add_rows(to, from, rows, b);
+  if (whole == last) return;
+  for (int64_t r = 0; r < rows; ++r)  // a last block that is not full
+    for (int64_t u = 0; u < width % block; ++u)
+      row_of(to, r)[whole * to.block_stride + u] += row_of(from, r)[whole * from.block_stride + u];
 }
 
 }  // namespace

@@ -126,7 +126,7 @@ void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool s
       }
 }
 
-void outer_product(int64_t m, int64_t n, int64_t k, int precision, int threads) {
+void outer_product(int64_t m, int64_t n, int64_t k, int precision, int threads, bool accumulate) {
   Memory a(k + 3, m), b(k, n);  // more rows than take part: a's last three
   std::vector<float> result(m * n, 1.0f);
   for (int64_t r = 0; r < k; ++r) {
@@ -135,10 +135,10 @@ void outer_product(int64_t m, int64_t n, int64_t k, int precision, int threads) 
   }
   const float *left[] = {a.data()};
   float *to[] = {result.data()};
-  CHECK(unrolled_outer(1, left, &a.rows, b.data(), b.rows, m, n, k, to, &n, precision, threads, message) == UNROLLED_OK);
+  CHECK(unrolled_outer(1, left, &a.rows, b.data(), b.rows, m, n, k, to, &n, accumulate, precision, threads, message) == UNROLLED_OK);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {
-      double sum = 1;
+      double sum = accumulate;
       for (int64_t r = 0; r < k; ++r) sum += factor(a.at(r, i), precision) * factor(b.at(r, j), precision);
       CHECK(std::fabs(sum - result[i * n + j]) < 1e-6 * double(k + 10));  // k roundings of sums below k / 4
     }
@@ -231,7 +231,7 @@ void refusals() {
     empty.precision = precision;
     CHECK(unrolled_plan_create(&empty, &plan, message) == UNROLLED_INVALID);
     CHECK(unrolled_pack_all(nullptr, 0, precision, 1, message) == UNROLLED_INVALID);
-    CHECK(unrolled_outer(0, nullptr, nullptr, nullptr, 0, 0, 0, 0, nullptr, nullptr, precision, 1, message) ==
+    CHECK(unrolled_outer(0, nullptr, nullptr, nullptr, 0, 0, 0, 0, nullptr, nullptr, 1, precision, 1, message) ==
           UNROLLED_INVALID);
   }
   CHECK(unrolled_copy_rows(nullptr, nullptr, 1, 1, 0, 1, message) == UNROLLED_INVALID);
@@ -252,9 +252,11 @@ int main() {
       for (int64_t batch : {1, 40}) recurrence(batch, 3, 33, precision, threads, 9);
       losses(7, 33, precision, threads);
       losses(150, 500, precision, threads);
-      outer_product(33, 17, 51, precision, threads);
-      outer_product(7, 130, 801, precision, threads);
-      outer_product(18, 600, 35, precision, threads);
+      outer_product(33, 17, 51, precision, threads, true);
+      outer_product(33, 17, 0, precision, threads, false);
+      outer_product(7, 130, 801, precision, threads, true);
+      outer_product(7, 130, 1100, precision, threads, false);
+      outer_product(18, 600, 35, precision, threads, true);
     }
     for (bool scratch : {false, true})
       for (int precision : {UNROLLED_FP32, unrolled_bf16() ? UNROLLED_BF16 : UNROLLED_FP32}) {

@@ -34,6 +34,21 @@ def test_an_input_that_is_read_in_the_loop(batch, ragged):
     assert_native_agrees(gated_input, random_case(gated_input, batch, 5, {"input": 9, "hidden": 20}), lengths)
 
 
+@cell
+def used_twice(x, h, *, W_h: "hidden, hidden", W_x: "hidden, input"):  # noqa: F821
+    """The gradient of W_h has two terms."""
+    return tanh(W_h @ tanh(W_h @ h + W_x @ x))
+
+
+@pytest.mark.parametrize("time", [0, 1, 6])
+@pytest.mark.parametrize("batch", [3, 30])
+@pytest.mark.parametrize("piece", [10, 1000])
+def test_the_gradient_of_a_matrix_has_several_terms(time, batch, piece, monkeypatch):
+    """The first one is written into fresh memory, the others are added."""
+    monkeypatch.setattr(recording, "_PIECE", piece)
+    assert_native_agrees(used_twice, random_case(used_twice, batch, time, {"input": 9, "hidden": 20}))
+
+
 FIRST = {"add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "maximum": maximum}
 THEN = {
     **{name: FIRST[name] for name in ("add", "sub", "mul")},

@@ -141,6 +141,7 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
                 *size,
                 one if pointer is None else out,
                 stride,
+                rng.choice((0, 1)),
                 precision,
                 threads,
                 message,

@@ -89,7 +89,8 @@ class Unroll(torch.autograd.Function):
         lengths, tokens, trace, x, *given = ctx.saved_tensors
         batch, time = _batch_and_time(x, tokens)
         state, parameters = given[: len(program.states)], given[len(program.states) :]
-        named = separate(dict(zip(ctx.names, parameters, strict=True)))
+        whole = dict(zip(ctx.names, parameters, strict=True))
+        named = separate(whole)
         if d_outputs is None:
             d_outputs = x.new_zeros(batch, time, state[0].shape[1])
         d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
@@ -103,10 +104,8 @@ class Unroll(torch.autograd.Function):
         of_input = ctx.needs_input_grad[5]
         table = () if tokens is None else (setting.index, len(x))
         common = (setting.cell, named, setting.packs, setting.rows)
-        whole = [torch.zeros(p.shape) for p in parameters]
-        parts = separate(dict(zip(ctx.names, whole, strict=True)))
-        d_x, d_state = run.backward(*common, trace, d_outputs, d_states, parts, of_input, *table)
-        return None, None, None, None, None, d_x if of_input else None, *d_state, *whole
+        d_x, d_state, found = run.backward(*common, trace, d_outputs, d_states, whole, of_input, *table)
+        return None, None, None, None, None, d_x if of_input else None, *d_state, *found.values()
 
 
 def differentiable(

@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 6
+ABI = 7
 BLOCK = 16
 MESSAGE = 256
 OK, NO_MEMORY = 0, 2
@@ -130,7 +130,7 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_pack_all.argtypes = [c_void_p, c_int64, c_int32, c_int32, c_char_p]
     loaded.unrolled_copy_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_int32, c_char_p]
     loaded.unrolled_add_rows.argtypes = [c_void_p, c_void_p, c_int64, c_int64, c_int32, c_char_p]
-    outer: list[Any] = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, c_int32, c_int32, c_char_p]
+    outer: list[Any] = [c_int32, *[c_void_p] * 3, *[c_int64] * 4, *[c_void_p] * 2, *[c_int32] * 3, c_char_p]
     loaded.unrolled_outer.argtypes = outer
     losses: list[Any] = [c_void_p, c_int32, c_void_p, c_int64, c_int64, c_float, c_void_p, c_int32, c_char_p]
     loaded.unrolled_cross_entropy.argtypes = losses

@@ -57,9 +57,8 @@ def _unroll_backward(
     cell = cell_of(traced, x, state, named, bf16)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     packs = packs_of(cell, named)
-    gradients = {name: torch.zeros(p.shape) for name, p in named.items()}
-    d_x, d_state = run.backward(cell, named, packs, rows, trace, d_outputs, d_final, gradients, of_input)
-    return [d_x, *d_state, *gradients.values()]
+    d_x, d_state, found = run.backward(cell, named, packs, rows, trace, d_outputs, d_final, named, of_input)
+    return [d_x, *d_state, *found.values()]
 
 
 @unroll.register_fake

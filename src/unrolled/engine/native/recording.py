@@ -38,6 +38,8 @@ class Recorded:
     matrices: tuple[Key, ...]
     work: int
     sums: int = 0
+    written: frozenset[str] = frozenset()
+    """The parameters whose gradients are put into their slots; to what is in the other slots they are added."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -152,13 +154,16 @@ def record_backward(
             copy(tape, array_rows(tape, array, first), given, rows.batch, cell.width(name), True, threads)
     width = cell.width(cell.states[0])
     widths = {p.name: cell.program.size(p.shape[1], cell.widths) for p in cell.program.parameters if len(p.shape) == 2}
+    parts_of = {p: [name for name, part in cell.parts.items() if part.parameter == p] for p in widths}
+    disjoint = {p for p, names in parts_of.items() if sum(cell.parts[n].columns for n in names) == widths[p]}
+    begun = {name for p, names in parts_of.items() if p not in disjoint for name in names}
     from_outputs = rows.places(*strides)
     to_input = rows.places(rows.time * cell.input_width, cell.input_width)
 
     def finish(piece: Piece, d_x: Place) -> None:
         """What is before the loop, backwards, of the rows of a piece."""
         _record_rows(tape, before.plan, piece, 6, arrays, packed, threads)
-        record_outer_products(tape, cell, before, rows, piece, arrays, widths, threads)
+        record_outer_products(tape, cell, before, rows, piece, arrays, widths, begun, threads)
         if of_input:
             made = array_rows(tape, arrays[before.gradients[cell.input]])
             copy(tape, d_x, made, piece.rows, cell.input_width, False, threads)
@@ -170,7 +175,7 @@ def record_backward(
         active = rows.active[piece.first : piece.last][::-1].copy()
         index = (None, 0) if words is None else (Place("index"), rows.total)
         _record(tape, step.plan, active, rows.backward_tables(piece), arrays, packed, threads, *index)
-        record_outer_products(tape, cell, step, rows, piece, arrays, widths, threads)
+        record_outer_products(tape, cell, step, rows, piece, arrays, widths, begun, threads)
         if words is None:
             finish(piece, tensor_rows(tape, "d_x", 0, to_input[own].copy()))
             continue
@@ -190,7 +195,8 @@ def record_backward(
         for name, total in part.sums.items():
             of_threads, width = array_rows(tape, arrays[total]), part.plan.widths[total]
             add(tape, tensor_rows(tape, f"gradient {name}", 0), of_threads, threads, width, 1)
-    return Recorded(tape.finish(), matrices, work.floats, sums.floats)
+    written = frozenset(p for p in disjoint if begun.issuperset(parts_of[p]))
+    return Recorded(tape.finish(), matrices, work.floats, sums.floats, written)
 
 
 def _vectors(cell: CompiledCell) -> Arrays:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.engine.joined import separate
 from unrolled.engine.native.arrays import of_vector
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BLOCK
@@ -68,13 +69,13 @@ def backward(
     trace: Tensor,
     d_outputs: Tensor,
     d_final: Sequence[Tensor],
-    gradients: Parameters,
+    like: Parameters,
     of_input: bool,
     index: np.ndarray | None = None,
     words: int | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """The gradients of the input (empty unless asked for) and of the initial states; those of the parameters are added
-    to `gradients`, contiguous.
+) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    """The gradients of the input (empty unless asked for), the initial states and the parameters, which are joined
+    as those of `like` are.
 
     With an `index`, that of the input is the gradient of a table of so many `words`.
     """
@@ -84,6 +85,7 @@ def backward(
     strides = (d_outputs.stride(0), d_outputs.stride(1))
     recorded = _recorded(cell, rows, (strides, of_input, threads, words), record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
+    gradients = {key: _gradient(key, value, recorded.written) for key, value in like.items()}
     d_x = torch.empty(0)
     if of_input:
         d_x = _zeros_where_short(rows, cell.input_width) if words is None else torch.empty(words, cell.input_width)
@@ -96,12 +98,12 @@ def backward(
     addresses.update({"work": work.data_ptr(), "sums": sums.data_ptr()})
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
     addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
-    addresses.update({f"gradient {name}": gradient.data_ptr() for name, gradient in gradients.items()})
+    addresses.update({f"gradient {name}": part.data_ptr() for name, part in separate(gradients).items()})
     for name, end, start in zip(cell.states, d_final, d_state, strict=True):
         addresses[f"d_final {name}"], addresses[f"d_state {name}"] = end.data_ptr(), start.data_ptr()
     recorded.tape.place(addresses)
     recorded.tape.play()
-    return d_x, d_state
+    return d_x, d_state, gradients
 
 
 def trace_floats(cell: CompiledCell, batch: int, time: int, words: int | None = None) -> int:
@@ -149,6 +151,10 @@ def _zeros_where_short(rows: Rows, width: int) -> Tensor:
     """Memory for (batch, time, width), zero where a sequence is shorter."""
     values = result(rows.batch, rows.time, width)
     return values.zero_() if rows.total < rows.batch * rows.time else values
+
+
+def _gradient(key: str, like: Tensor, written: frozenset[str]) -> Tensor:
+    return torch.empty(like.shape) if written.issuperset(key.split()) else torch.zeros(like.shape)
 
 
 def _vectors(parameters: Parameters) -> dict[str, Tensor]:
