@@ -50,8 +50,11 @@ class _ReadoutLoss(torch.autograd.Function):
             found = torch.autograd.grad(loss, (x, weight, bias), gradient, create_graph=True)
             return *found, None
         with torch.autocast("cpu", enabled=False):
-            d_x = product(d_logits, matrix.t(), None).float().mul_(gradient)
-            d_weight = product(d_logits.t(), rows.t(), None).float().mul_(gradient)
+            d_x = product(d_logits, matrix.t(), None)
+            d_weight = product(d_logits.t(), rows.t(), None)
             # A product, since torch would make float32 of the whole array to sum it up.
-            d_bias = product(d_logits.t(), d_logits.new_ones(1, len(d_logits)), None)[:, 0].float().mul_(gradient)
-        return d_x, d_weight, d_bias, None
+            d_bias = product(d_logits.t(), d_logits.new_ones(1, len(d_logits)), None)[:, 0]
+        gradients = [d.float() for d in (d_x, d_weight, d_bias)]
+        if gradient != 1:  # that of a loss of its own is one
+            gradients = [d * gradient for d in gradients]
+        return *gradients, None

@@ -104,8 +104,8 @@ class Unroll(torch.autograd.Function):
         of_input = ctx.needs_input_grad[5]
         table = () if tokens is None else (setting.index, len(x))
         common = (setting.cell, named, setting.packs, setting.rows)
-        d_x, d_state, found = run.backward(*common, trace, d_outputs, d_states, whole, of_input, *table)
-        return None, None, None, None, None, d_x if of_input else None, *d_state, *found.values()
+        d_x, d_state, d_whole = run.backward(*common, trace, d_outputs, d_states, whole, of_input, *table)
+        return None, None, None, None, None, d_x if of_input else None, *d_state, *d_whole.values()
 
 
 def differentiable(
