@@ -13,9 +13,11 @@ constexpr int pair_block = 2 * block;  // numbers in a row of a block of pairs
 
 struct Bf16Kernels {
   void (*multiply)(const Product &);
-  // Neighbouring units of an array's rows, the first of which is at `from`, as an array of pairs: those of block b and row
-  // r at pairs[(b * rows + r) * 16]. Zeros follow the last of `width` units. Blocks of `from` are block_stride apart.
-  void (*pair_units)(const float *from, int64_t rows, int64_t width, int64_t block_stride, float *pairs);
+  // Neighbouring units of an array's rows, the first of which is at `from`, as an array of pairs: those of blocks 2k and
+  // 2k + 1 and row r at pairs[(k * rows + r) * 16]. Zeros follow the last of `width` units. Blocks of `from` are
+  // block_stride apart. Only blocks [first, last) are read, and only theirs written.
+  void (*pair_units)(const float *from, int64_t rows, int64_t width, int64_t block_stride, int64_t first, int64_t last,
+                     float *pairs);
   // Neighbouring rows of a block of 16 units, row after row: those of rows 2k and 2k + 1 at pairs[k * 16]. A zero follows
   // the last row.
   void (*pair_rows)(const float *from, int64_t rows, float *pairs);

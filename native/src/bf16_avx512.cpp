@@ -23,15 +23,24 @@ inline void multiply_add(Floats &sum, Floats left, Floats right) {
 namespace unrolled::UNROLLED_NAMESPACE {
 namespace {
 
-__mmask16 first(int64_t count) { return count >= block ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
+__mmask16 first_of(int64_t count) { return count >= block ? 0xffff : count > 0 ? (1 << count) - 1 : 0; }
 
-void pair_units(const float *from, int64_t rows, int64_t width, int64_t block_stride, float *pairs) {
-  for (int64_t unit = 0; unit < width; unit += pair_block, from += 2 * block_stride) {
-    const __mmask16 low = first(width - unit), high = first(width - unit - block);
-    for (int64_t r = 0; r < rows; ++r, pairs += block) {
-      const __m512 a = _mm512_maskz_loadu_ps(low, from + r * block);
-      const __m512 b = _mm512_maskz_loadu_ps(high, from + block_stride + r * block);
-      _mm512_storeu_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+void pair_units(const float *from, int64_t rows, int64_t width, int64_t block_stride, int64_t first, int64_t last,
+                float *pairs) {
+  const int64_t blocks = (width + block - 1) / block;
+  for (int64_t low = first / 2 * 2; low < last; low += 2) {
+    const int64_t high = low + 1;
+    const bool own_low = low >= first, own_high = high < last;
+    const __mmask16 read_low = own_low ? first_of(width - low * block) : 0;
+    const __mmask16 read_high = own_high ? first_of(width - high * block) : 0;
+    // Who has the last block also writes the zeros behind it.
+    const __mmask16 write = (own_low ? 0x00ff : 0) | (own_high || (own_low && high == blocks) ? 0xff00 : 0);
+    const float *a = from + low * block_stride, *b = a + block_stride;
+    float *to = pairs + low / 2 * rows * block;
+    for (int64_t r = 0; r < rows; ++r) {
+      const __m512 lower = _mm512_maskz_loadu_ps(read_low, a + r * block);
+      const __m512 upper = _mm512_maskz_loadu_ps(read_high, b + r * block);
+      _mm512_mask_storeu_epi32(to + r * block, write, (__m512i)_mm512_cvtne2ps_pbh(upper, lower));
     }
   }
 }

@@ -16,10 +16,10 @@ struct Range {
   int64_t first, last;
 };
 
-// One of `parts` nearly equal parts of an array's blocks of units. No pair of bfloat16 has units of two.
+// One of `parts` nearly equal parts of an array's blocks of units.
 inline Range part_of(int64_t units, int part, int parts) {
-  const int64_t blocks = blocks_of(units), pairs = (blocks + 1) / 2;
-  return {2 * (pairs * part / parts), std::min(2 * (pairs * (part + 1) / parts), blocks)};
+  const int64_t blocks = blocks_of(units);
+  return {blocks * part / parts, blocks * (part + 1) / parts};
 }
 
 // Threads stand in a grid: a row group has its own sequences and waits for nobody outside it.

@@ -70,9 +70,7 @@ void Worker::find_vectors(size_t number, int64_t step, int64_t first_row, int64_
       continue;
     }
     const Range own = part_of(vector.width, part_, parts_);
-    const int64_t units = std::min(vector.width, own.last * block) - own.first * block;
-    bf16_kernels()->pair_units(first + own.first * block_stride, rows, units, block_stride,
-                               pairs + paired_size(rows, own.first * block));
+    bf16_kernels()->pair_units(first, rows, vector.width, block_stride, own.first, own.last, pairs);
     left_[index] = {pairs, row_stride, rows * block, pairs_of(vector.width)};
     pairs += paired_size(rows, vector.width);
   }

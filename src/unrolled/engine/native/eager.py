@@ -4,6 +4,7 @@ the caller and the engine."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ class Setting:
     """What a forward run and its backward one have in common."""
 
     cell: CompiledCell
-    packs: Packs
+    packs: "ref[Packs]"  # a loss that is kept must not keep the packed weights of its step
     rows: Rows
     index: np.ndarray | None  # of a table, as `run.index_of`
 
@@ -47,8 +48,8 @@ def unroll_forward(
     cell = cell_of(program, x, state, named, bf16, tokens is not None)
     rows = rows_of(*_batch_and_time(x, tokens), lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
-    setting = Setting(cell, packs_of(cell, named), rows, index)
-    return *run.forward(cell, named, setting.packs, rows, x, state, keep, index), setting
+    packs = packs_of(cell, named)
+    return *run.forward(cell, named, packs, rows, x, state, keep, index), Setting(cell, ref(packs), rows, index)
 
 
 def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
@@ -103,7 +104,8 @@ class Unroll(torch.autograd.Function):
         named = {name: value.contiguous() for name, value in named.items()}
         of_input = ctx.needs_input_grad[5]
         table = () if tokens is None else (setting.index, len(x))
-        common = (setting.cell, named, setting.packs, setting.rows)
+        packs = setting.packs() or packs_of(setting.cell, named)
+        common = (setting.cell, named, packs, setting.rows)
         d_x, d_state, d_whole = run.backward(*common, trace, d_outputs, d_states, whole, of_input, *table)
         return None, None, None, None, None, d_x if of_input else None, *d_state, *d_whole.values()
 
