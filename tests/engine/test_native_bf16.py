@@ -18,7 +18,7 @@ from unrolled.engine.native.library import has_bf16
 from unrolled.equations import cell
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(), reason="this processor has no AVX512_BF16")
-SIZES = [(1, 1, 1, 1), (3, 7, 5, 7), (37, 4, 17, 33), (26, 3, 64, 65), (2, 40, 33, 16)]  # batch, time, input, hidden
+SIZES = [(1, 1, 1, 1), (3, 7, 5, 7), (37, 4, 17, 33), (26, 3, 64, 65), (8, 40, 33, 16)]  # batch, time, input, hidden
 
 
 def rounded(value: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def test_cells_round_the_factors_of_their_products_and_nothing_else(name, size, 
         if value.numel():
             float32 = 32 * EPSILON * exact[key].abs().max()
             assert error.max() <= noise.max() + float32, key
-            assert error.mean() <= 0.15 * noise.mean() + float32, key
+            assert error.mean() <= 0.1 * noise.mean() + float32, key
 
 
 def shifts(rows: int, columns: int) -> Tensor:
