@@ -144,8 +144,9 @@ int unrolled_add_rows(const unrolled_rows *to, const unrolled_rows *from, int64_
 /* A number that tells most changes of `count` floats: of 64 of them, spread evenly. */
 uint64_t unrolled_fingerprint(const float *values, int64_t count);
 
-/* result[i] (m x n, row stride ldr[i]) = (accumulate: itself +) a[i]^T b for i < count, over the first k rows of the arrays a[i] (of a_rows[i]
- * rows, m units) and b (of b_rows rows, n units): gradients of weights, sums over all steps and rows. */
+/* result[i] (m x n, row stride ldr[i]) = (accumulate: itself +) a[i]^T b for i < count, over the first k rows of the
+ * arrays a[i] (of a_rows[i] rows, m units) and b (of b_rows rows, n units): gradients of weights, sums over all steps
+ * and rows. */
 int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, const float *b, int64_t b_rows, int64_t m,
                    int64_t n, int64_t k, float *const *result, const int64_t *ldr, int32_t accumulate,
                    int32_t precision, int32_t threads, char *message);

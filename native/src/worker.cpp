@@ -15,8 +15,8 @@ constexpr int executed_rows = 48;  // rows of all blocks that instructions take 
 }  // namespace
 
 Worker::Worker(const Run &run, int thread, int part, int parts, float *rounded)
-    : run_(run), thread_(thread), part_(part), parts_(parts), rounded_(rounded), code_(run.plan.instructions.size()), left_(run.plan.arrays.size()),
-      gathered_(run.plan.arrays.size()),
+    : run_(run), thread_(thread), part_(part), parts_(parts), rounded_(rounded),
+      code_(run.plan.instructions.size()), left_(run.plan.arrays.size()), gathered_(run.plan.arrays.size()),
       multiply_(run.plan.bf16 ? bf16_kernels()->multiply : kernels().multiply) {
   int unit_blocks = 1;
   for (const Stage &stage : run.plan.stages) unit_blocks = std::max(unit_blocks, stage.unit_blocks);
@@ -89,7 +89,8 @@ void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows,
     const float *first = run_.given.array[fetched.array] + (run_.offset(fetched.array, at) + row) * block;
     Range blocks = units;
     if (fetched.all_units) {  // of which bfloat16 reads its own part
-      const Range read = part_of(run_.plan.arrays[fetched.array].width, run_.plan.bf16 ? part_ : 0, run_.plan.bf16 ? parts_ : 1);
+      const bool own = run_.plan.bf16;
+      const Range read = part_of(run_.plan.arrays[fetched.array].width, own ? part_ : 0, own ? parts_ : 1);
       const int64_t many = read.last - read.first;
       blocks = {read.first + many * piece / pieces, read.first + many * (piece + 1) / pieces};
     }
