@@ -18,8 +18,11 @@ def case():
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([5, 2, 0, 3])], ids=["full", "ragged"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_torch_checks_the_operation(case, lengths, bf16):
+@pytest.mark.parametrize("time_first", [False, True])
+def test_torch_checks_the_operation(case, lengths, bf16, time_first):
     parameters, x, state = case
+    if time_first:
+        x = x.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
     arguments = (CELLS["lstm"].to_json(), x, list(state), list(parameters.values()), lengths, True, bf16)
     torch.library.opcheck(
         torch.ops.unrolled.unroll.default,
@@ -41,6 +44,23 @@ def test_compiled_without_a_graph_break(case):
     fast = torch.autograd.grad(compiled(x, *given), [x, *given])
     for a, b in zip(plain, fast, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("lengths", [None, torch.tensor([3, 0, 5])])
+def test_memory_with_time_first_stays_so(lengths):
+    """Who has time first in memory reads the outputs, and adds up the gradient of the input, without a copy."""
+    program = CELLS["lstm"]
+    parameters, x, state = random_case(program, 3, 5, {"input": 4, "hidden": 20})
+    turned = x.transpose(0, 1).contiguous().transpose(0, 1)
+    results = []
+    for given in (x, turned):
+        leaf = given.detach().requires_grad_()
+        outputs, _ = autograd.unroll(program, parameters, leaf, state, lengths)
+        outputs.square().sum().backward()
+        results.append((outputs, leaf.grad))
+        assert outputs.transpose(0, 1).is_contiguous() == leaf.grad.transpose(0, 1).is_contiguous() == (given is turned)
+    for plain, other in zip(*results, strict=True):
+        assert torch.equal(plain, other)
 
 
 def test_exported_program_holds_one_operation(case):

@@ -28,6 +28,7 @@ class Setting:
     packs: "ref[Packs]"  # a loss that is kept must not keep the packed weights of its step
     rows: Rows
     index: np.ndarray | None  # of a table, as `run.index_of`
+    time_first: bool  # the input is in memory with time first, and so are the outputs and the gradient of the input
 
 
 def unroll_forward(
@@ -40,7 +41,8 @@ def unroll_forward(
     bf16: bool,
     tokens: Tensor | None = None,
 ) -> tuple[Tensor, list[Tensor], Tensor, Setting]:
-    """Outputs, final states, and what the backward pass takes: the trace, empty unless `keep`, and the setting.
+    """Outputs, in memory with time first if x is; final states; and what the backward pass takes: the trace, empty
+    unless `keep`, and the setting.
 
     `parameters` each by its own name; `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
     """
@@ -49,7 +51,8 @@ def unroll_forward(
     rows = rows_of(*_batch_and_time(x, tokens), lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
     packs = packs_of(cell, named)
-    return *run.forward(cell, named, packs, rows, x, state, keep, index), Setting(cell, ref(packs), rows, index)
+    setting = Setting(cell, ref(packs), rows, index, tokens is None and x.stride(0) < x.stride(1))
+    return *run.forward(cell, named, packs, rows, x, state, keep, index, setting.time_first), setting
 
 
 def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
@@ -103,9 +106,10 @@ class Unroll(torch.autograd.Function):
         setting: Setting = ctx.setting
         named = {name: value.contiguous() for name, value in named.items()}
         of_input = ctx.needs_input_grad[5]
-        table = () if tokens is None else (setting.index, len(x))
+        words = None if tokens is None else len(x)
         packs = setting.packs() or packs_of(setting.cell, named)
         common = (setting.cell, named, packs, setting.rows)
+        table = (setting.index, words, setting.time_first)
         d_x, d_state, d_whole = run.backward(*common, trace, d_outputs, d_states, whole, of_input, *table)
         return None, None, None, None, None, d_x if of_input else None, *d_state, *d_whole.values()
 

@@ -35,7 +35,7 @@ def unroll(
     """[outputs, *final states, trace for the backward pass]; `bf16` as in `cell_of`."""
     traced = program_of(program)
     outputs, final, trace, _ = unroll_forward(traced, x, state, _named(traced, parameters), lengths, keep, bf16)
-    return [outputs, *final, trace]
+    return [outputs.contiguous(), *final, trace]  # as the shapes below say, whatever the memory of x is like
 
 
 @torch.library.custom_op("unrolled::unroll_backward", mutates_args=())

@@ -60,12 +60,13 @@ def record_forward(
     rows: Rows,
     strides: tuple[int, int],
     state_strides: Sequence[int],
+    time_first: bool,
     keep: bool,
     threads: int,
     words: int | None,
 ) -> Recorded:
     """`strides` are those of batch and time of x, or the first that of the rows of a table of so many `words`;
-    `state_strides` those of the batch of the states."""
+    `state_strides` those of the batch of the states; the outputs are in memory with time first if `time_first`."""
     tape = Tape()
     before, step = cell.forward_before(keep).plan, cell.forward(keep)
     arrays = _vectors(cell)
@@ -97,7 +98,7 @@ def record_forward(
     _record(tape, step.plan, rows.active, rows.forward_tables(keep), arrays, packed, threads, *index)
 
     width = cell.width(cell.states[0])
-    outputs = tensor_rows(tape, "outputs", 0, rows.places(rows.time * width, width))
+    outputs = tensor_rows(tape, "outputs", 0, rows.dense_places(width, time_first))
     made = array_rows(tape, arrays[cell.states[0]], rows.batch) if keep else array_rows(tape, arrays[step.outputs])
     copy(tape, outputs, made, rows.total, width, False, threads)
     for name in cell.states:
@@ -108,9 +109,16 @@ def record_forward(
 
 
 def record_backward(
-    cell: CompiledCell, rows: Rows, strides: tuple[int, int], of_input: bool, threads: int, words: int | None
+    cell: CompiledCell,
+    rows: Rows,
+    strides: tuple[int, int],
+    of_input: bool,
+    time_first: bool,
+    threads: int,
+    words: int | None,
 ) -> Recorded:
-    """`strides` are those of batch and time of the gradient of the outputs; `words` as in `record_forward`.
+    """`strides` are those of batch and time of the gradient of the outputs; the gradient of the input is in memory with
+    time first if `time_first`; `words` as in `record_forward`.
 
     The steps are taken piece by piece, and all that follows from the gradients of a piece is done before the next one:
     so they are read from the caches, and need no memory for all steps. Gradients of the rows of a table are summed up,
@@ -158,7 +166,7 @@ def record_backward(
     disjoint = {p for p, names in parts_of.items() if sum(cell.parts[n].columns for n in names) == widths[p]}
     begun = {name for p, names in parts_of.items() if p not in disjoint for name in names}
     from_outputs = rows.places(*strides)
-    to_input = rows.places(rows.time * cell.input_width, cell.input_width)
+    to_input = rows.dense_places(cell.input_width, time_first)
 
     def finish(piece: Piece, d_x: Place) -> None:
         """What is before the loop, backwards, of the rows of a piece."""

@@ -80,6 +80,10 @@ class Rows:
             places = self._step * of_step + self.order[self._row] * of_sequence
         return np.ascontiguousarray(places, np.int64)
 
+    def dense_places(self, width: int, time_first: bool) -> np.ndarray:
+        """As `places`, in a dense (batch, time, width), or (time, batch, width) if `time_first`."""
+        return self.places(width, self.batch * width) if time_first else self.places(self.time * width, width)
+
     def sorted_places(self, stride: int) -> np.ndarray:
         """(batch,): how far from the start of (batch, width) the sequences are, in order."""
         order = np.arange(self.batch) if self.order is None else self.order

@@ -32,17 +32,19 @@ def forward(
     state: Sequence[Tensor],
     keep: bool,
     index: np.ndarray | None = None,
+    time_first: bool = False,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Outputs (batch, time, size), final states (batch, size) and the trace, empty unless `keep`.
+    """Outputs (batch, time, size), in memory with time first if `time_first`; final states (batch, size); the trace,
+    empty unless `keep`.
 
     With an `index`, from `index_of`, x is a table.
     """
     x = _dense(x)
     state = [_dense(s) for s in state]
-    strides, state_strides = (x.stride(0), x.stride(1)), tuple(s.stride(0) for s in state)
     threads, words = torch.get_num_threads(), None if index is None else len(x)
-    recorded = _recorded(cell, rows, (strides, state_strides, keep, threads, words), record_forward)
-    outputs = _zeros_where_short(rows, cell.width(cell.states[0]))
+    outputs = _zeros_where_short(rows, cell.width(cell.states[0]), time_first)
+    shape = (_strides(x), tuple(s.stride(0) for s in state), time_first, keep, threads, words)
+    recorded = _recorded(cell, rows, shape, record_forward)
     final = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
     trace = slab(trace_floats(cell, rows.batch, rows.time, words) if keep else 0)
     work, vectors = slab(recorded.work), _vectors(parameters)
@@ -73,22 +75,26 @@ def backward(
     of_input: bool,
     index: np.ndarray | None = None,
     words: int | None = None,
+    time_first: bool = False,
 ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
     """The gradients of the input (empty unless asked for), the initial states and the parameters, which are joined
     as those of `like` are.
 
-    With an `index`, that of the input is the gradient of a table of so many `words`.
+    With an `index`, that of the input is the gradient of a table of so many `words`; else it is in memory with time
+    first if `time_first`.
     """
     d_outputs = _dense(d_outputs)
     d_final = [d.contiguous() for d in d_final]
     threads = torch.get_num_threads()
-    strides = (d_outputs.stride(0), d_outputs.stride(1))
-    recorded = _recorded(cell, rows, (strides, of_input, threads, words), record_backward)
+    d_x = torch.empty(0)
+    if of_input and words is None:
+        d_x = _zeros_where_short(rows, cell.input_width, time_first)
+    elif of_input:
+        d_x = torch.empty(words or 0, cell.input_width)
+    shape = (_strides(d_outputs), of_input, time_first, threads, words)
+    recorded = _recorded(cell, rows, shape, record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
     gradients = {key: _gradient(key, value, recorded.written) for key, value in like.items()}
-    d_x = torch.empty(0)
-    if of_input:
-        d_x = _zeros_where_short(rows, cell.input_width) if words is None else torch.empty(words, cell.input_width)
     work, vectors, sums = slab(recorded.work), _vectors(parameters), torch.zeros(recorded.sums)
     addresses = _addresses(index) | {
         "d_outputs": d_outputs.data_ptr(),
@@ -147,9 +153,16 @@ def _dense(values: Tensor) -> Tensor:
     return values if values.stride(-1) == 1 else values.contiguous()
 
 
-def _zeros_where_short(rows: Rows, width: int) -> Tensor:
+def _strides(values: Tensor) -> tuple[int, int]:
+    return values.stride(0), values.stride(1)
+
+
+def _zeros_where_short(rows: Rows, width: int, time_first: bool) -> Tensor:
     """Memory for (batch, time, width), zero where a sequence is shorter."""
-    values = result(rows.batch, rows.time, width)
+    if time_first:
+        values = result(rows.time, rows.batch, width).transpose(0, 1)
+    else:
+        values = result(rows.batch, rows.time, width)
     return values.zero_() if rows.total < rows.batch * rows.time else values
 
 
