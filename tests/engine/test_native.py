@@ -7,6 +7,7 @@ from agreement import assert_native_agrees, by_reference, random_case, table_cas
 from unrolled.cells import CELLS
 from unrolled.engine.native import autograd, programs, recording
 from unrolled.engine.native.schedule import readers_follow
+from unrolled.engine.packed import pack
 from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
 from unrolled.errors import UnrolledError
 
@@ -98,6 +99,19 @@ def test_ragged_batches(name, lengths):
     program = CELLS[name]
     case = random_case(program, 5, 6, {"input": 3, "hidden": 17})
     assert_native_agrees(program, case, torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("name", ["lstm", "min_gru", "torch_rnn_tanh"])
+@pytest.mark.parametrize("lengths", [[6, 6, 3, 1, 0], [0, 0], [4, 4, 4], [2] * 40], ids=str)
+def test_packed_batches(name, lengths):
+    program, sizes = CELLS[name], {"input": 9, "hidden": 20}
+    parameters, x, state = random_case(program, len(lengths), 6, sizes)
+    lengths = torch.tensor(lengths)
+    steps = pack(x[:, : lengths.max()], lengths).detach().requires_grad_()
+    assert_native_agrees(program, (parameters, steps, state), lengths)
+    padded, _ = autograd.unroll(program, parameters, x[:, : lengths.max()], state, lengths)
+    packed, _ = autograd.unroll(program, parameters, steps, state, lengths)
+    assert torch.equal(pack(padded, lengths), packed)
 
 
 @pytest.mark.parametrize(("batch", "time"), [(0, 3), (3, 0), (0, 0)])

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unrolled import Program
 from unrolled.cells import CELLS, lstm
+from unrolled.engine.packed import pack, pad, turned
 from unrolled.engine.reference import unroll
 from unrolled.equations import Instruction, Variable
 
@@ -224,3 +225,16 @@ def test_a_random_program_over_time_equals_its_equations_evaluated_row_by_row(pr
             # Rounding of 1e-16 through at most 6 x 3 bounded operations with weights of size 1 stays far below.
             np.testing.assert_allclose(got[row].numpy(), wanted, rtol=0, atol=1e-10)
     np.testing.assert_allclose(outputs.numpy(), expected, rtol=0, atol=1e-10)
+
+
+def test_packed_steps():
+    lengths = torch.tensor([4, 2, 2, 0])
+    sequences = [[10, 11, 12, 13], [20, 21], [30, 31], []]
+    steps = torch.tensor([[10], [20], [30], [11], [21], [31], [12], [13]])
+    padded = torch.tensor([s + [0] * (4 - len(s)) for s in sequences]).unsqueeze(-1)
+    assert torch.equal(pad(steps, lengths), padded)
+    assert torch.equal(pack(padded, lengths), steps)
+    assert steps[turned(lengths)].flatten().tolist() == [13, 21, 31, 12, 20, 30, 11, 10]
+    none = torch.tensor([0, 0])
+    assert pad(steps[:0], none).shape == (2, 0, 1)
+    assert pack(padded[:2, :0], none).shape == (0, 1)

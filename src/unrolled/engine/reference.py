@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from unrolled.engine.packed import pack, pad
 from unrolled.equations import OPS, Program
 from unrolled.errors import UnrolledError
 
@@ -47,8 +48,12 @@ def unroll(
 
     `x` is (batch, time, input), `state` one (batch, size) tensor per state, `lengths` (batch,) or None for full
     rows. Returns outputs (batch, time, size of the first state) and the final state. Past a row's length outputs
-    are zero and the state stands still.
+    are zero and the state stands still. With lengths in descending order `x` may be packed, see `packed`, and then so
+    are the outputs.
     """
+    if lengths is not None and x.dim() == 2:
+        padded, state = unroll(program, parameters, pad(x, lengths), state, lengths)
+        return pack(padded, lengths), state
     (input_,) = program.inputs
     if lengths is not None:  # what stands past a row's end, be it NaN, must not reach a gradient either
         past = torch.arange(x.shape[1], device=x.device) >= lengths.unsqueeze(1)

@@ -1,9 +1,12 @@
-"""Sequences as torch.nn has them, time first or packed, and as the engine takes them: (batch, time, feature)."""
+"""Sequences as torch.nn has them, time first or packed, and as the engine takes them: batch first or packed."""
 
+import functools
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from unrolled.engine import turned
 
 
 class Layout(Protocol):
@@ -14,10 +17,10 @@ class Layout(Protocol):
         """The steps of each sequence, (batch,); None where all are full."""
 
     def batch_of(self, steps: Tensor, backwards: bool) -> Tensor:
-        """Steps as (batch, time, feature)."""
+        """Steps as (batch, time, feature) or packed."""
 
     def steps_of(self, batch: Tensor, backwards: bool) -> Tensor:
-        """(batch, time, feature) as steps."""
+        """(batch, time, feature), or packed, as steps."""
 
 
 class Full:
@@ -36,21 +39,19 @@ class Full:
 
 
 class Packed:
-    """Steps are the `data` (sum of lengths, feature) of a PackedSequence."""
+    """Steps are the `data` (sum of lengths, feature) of a PackedSequence, which the engine takes as they are."""
 
     def __init__(self, batch_sizes: Tensor) -> None:
-        self._time, self._batch = len(batch_sizes), int(batch_sizes[0])
-        rows, times = torch.arange(self._batch), torch.arange(self._time)
-        self.lengths = (batch_sizes > rows.unsqueeze(1)).sum(1)
-        step = times.repeat_interleave(batch_sizes)
-        row = torch.cat([rows[:size] for size in batch_sizes.tolist()])
-        self._places = (row * self._time + step, row * self._time + self.lengths[row] - 1 - step)
+        self.lengths = (batch_sizes > torch.arange(int(batch_sizes[0])).unsqueeze(1)).sum(1)
 
     def batch_of(self, steps: Tensor, backwards: bool) -> Tensor:
         """As Layout."""
-        padded = steps.new_zeros(self._batch * self._time, steps.shape[1])
-        return padded.index_copy(0, self._places[backwards], steps).view(self._batch, self._time, steps.shape[1])
+        return steps.index_select(0, self._turned) if backwards else steps
 
     def steps_of(self, batch: Tensor, backwards: bool) -> Tensor:
         """As Layout."""
-        return batch.flatten(0, 1).index_select(0, self._places[backwards])
+        return batch.index_select(0, self._turned) if backwards else batch
+
+    @functools.cached_property
+    def _turned(self) -> Tensor:
+        return turned(self.lengths)

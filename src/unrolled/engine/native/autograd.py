@@ -14,6 +14,7 @@ from unrolled.engine.joined import separate
 from unrolled.engine.native import operation
 from unrolled.engine.native.eager import Unroll, unroll_forward
 from unrolled.engine.native.programs import text_of
+from unrolled.engine.packed import pack, pad
 from unrolled.engine.reference import State
 from unrolled.equations import Program
 
@@ -37,7 +38,10 @@ def unroll(
     if followed((x, *state, *given)):
         named = separate(parameters)
         in_order = [named[p.name] for p in program.parameters]
-        outputs, *final, _ = operation.unroll(text_of(program), x, list(state), in_order, lengths, keep, bf16)
+        packed = lengths if x.dim() == 2 else None
+        steps = x if packed is None else pad(x, packed)
+        outputs, *final, _ = operation.unroll(text_of(program), steps, list(state), in_order, lengths, keep, bf16)
+        outputs = outputs if packed is None else pack(outputs, packed)
     elif keep:
         names = tuple(parameters)
         outputs, *final = Unroll.apply(program, names, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]

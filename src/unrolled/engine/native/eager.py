@@ -16,7 +16,7 @@ from unrolled.engine.native import run
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.packs import Packs, packs_of
 from unrolled.engine.native.programs import cell_of
-from unrolled.engine.native.rows import Rows, rows_of
+from unrolled.engine.native.rows import Rows, packed_rows, rows_of
 from unrolled.equations import Program
 
 
@@ -48,16 +48,18 @@ def unroll_forward(
     """
     named = {name: value.contiguous() for name, value in parameters.items()}
     cell = cell_of(program, x, state, named, bf16, tokens is not None)
-    rows = rows_of(*_batch_and_time(x, tokens), lengths)
+    rows = _rows(x, tokens, lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
     packs = packs_of(cell, named)
     setting = Setting(cell, ref(packs), rows, index, tokens is None and x.stride(0) < x.stride(1))
     return *run.forward(cell, named, packs, rows, x, state, keep, index, setting.time_first), setting
 
 
-def _batch_and_time(x: Tensor, tokens: Tensor | None) -> tuple[int, int]:
+def _rows(x: Tensor, tokens: Tensor | None, lengths: Tensor | None) -> Rows:
+    if lengths is not None and tokens is None and x.dim() == 2:
+        return packed_rows(lengths)
     steps = x if tokens is None else tokens
-    return steps.shape[0], steps.shape[1]
+    return rows_of(steps.shape[0], steps.shape[1], lengths)
 
 
 class Unroll(torch.autograd.Function):
@@ -91,12 +93,11 @@ class Unroll(torch.autograd.Function):
         """The gradients; those of gradients by the reference engine."""
         program = ctx.program
         lengths, tokens, trace, x, *given = ctx.saved_tensors
-        batch, time = _batch_and_time(x, tokens)
         state, parameters = given[: len(program.states)], given[len(program.states) :]
         whole = dict(zip(ctx.names, parameters, strict=True))
         named = separate(whole)
         if d_outputs is None:
-            d_outputs = x.new_zeros(batch, time, state[0].shape[1])
+            d_outputs = x.new_zeros(*(x.shape[:-1] if tokens is None else tokens.shape), state[0].shape[1])
         d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True
             gradients = [d_outputs, *d_states]

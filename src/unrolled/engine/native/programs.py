@@ -27,7 +27,7 @@ def cell_of(
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
     sizes.update({dimension: int(parameters[name].shape[axis]) for dimension, name, axis in _further_sizes(text)})
     weights = sum(value.numel() for value in parameters.values() if value.dim() == 2)
-    hoisting = table or x.shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
+    hoisting = table or state[0].shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
     return _compiled(text, tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)
 
 

@@ -5,7 +5,7 @@ the lengths. States have the rows of the start before those of the steps.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class Rows:
     lengths: np.ndarray | None  # in order
     active: np.ndarray
     starts: np.ndarray
+    packed: bool = False  # the tensors of the caller too
 
     @functools.cached_property
     def total(self) -> int:
@@ -73,8 +74,13 @@ class Rows:
         return pieces
 
     def places(self, of_sequence: int, of_step: int) -> np.ndarray:
-        """(total,): how far from the start of (batch, time, width) with these strides each packed row is."""
-        if self.order is None:
+        """(total,): how far from the start of (batch, time, width) with these strides each packed row is.
+
+        Where the caller's tensors are (rows, width), packed themselves, `of_sequence` is the distance of their rows.
+        """
+        if self.packed:
+            places = np.arange(self.total) * of_sequence
+        elif self.order is None:
             places = self._step * of_step + self._row * of_sequence
         else:
             places = self._step * of_step + self.order[self._row] * of_sequence
@@ -82,7 +88,9 @@ class Rows:
 
     def dense_places(self, width: int, time_first: bool) -> np.ndarray:
         """As `places`, in a dense (batch, time, width), or (time, batch, width) if `time_first`."""
-        return self.places(width, self.batch * width) if time_first else self.places(self.time * width, width)
+        if time_first or self.packed:
+            return self.places(width, self.batch * width)
+        return self.places(self.time * width, width)
 
     def sorted_places(self, stride: int) -> np.ndarray:
         """(batch,): how far from the start of (batch, width) the sequences are, in order."""
@@ -122,6 +130,11 @@ def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
     steps = int(descending[0]) if batch else 0
     active = batch - np.searchsorted(descending[::-1], np.arange(steps), side="right")
     return Rows(batch, time, order.numpy(), descending, active.astype(np.int64), _starts(active))
+
+
+def packed_rows(lengths: Tensor) -> Rows:
+    """The rows of a batch whose steps are packed already; `lengths` (batch,) in descending order."""
+    return replace(rows_of(len(lengths), int(lengths[0]) if len(lengths) else 0, lengths), order=None, packed=True)
 
 
 @functools.lru_cache(maxsize=64)

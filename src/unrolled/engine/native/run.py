@@ -34,8 +34,8 @@ def forward(
     index: np.ndarray | None = None,
     time_first: bool = False,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Outputs (batch, time, size), in memory with time first if `time_first`; final states (batch, size); the trace,
-    empty unless `keep`.
+    """Outputs (batch, time, size), in memory with time first if `time_first`, or packed as x is; final states
+    (batch, size); the trace, empty unless `keep`.
 
     With an `index`, from `index_of`, x is a table.
     """
@@ -158,7 +158,9 @@ def _strides(values: Tensor) -> tuple[int, int]:
 
 
 def _zeros_where_short(rows: Rows, width: int, time_first: bool) -> Tensor:
-    """Memory for (batch, time, width), zero where a sequence is shorter."""
+    """Memory for (batch, time, width), zero where a sequence is shorter, or for packed rows."""
+    if rows.packed:
+        return result(rows.total, width)
     if time_first:
         values = result(rows.time, rows.batch, width).transpose(0, 1)
     else:

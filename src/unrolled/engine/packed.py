@@ -1,0 +1,42 @@
+"""Sequences of different lengths packed by step, longest first: the `data` of torch's PackedSequence.
+
+`lengths` (batch,) are in descending order.
+"""
+
+import torch
+from torch import Tensor
+
+
+def pad(steps: Tensor, lengths: Tensor) -> Tensor:
+    """(sum of lengths, feature) as (batch, time, feature), zero past the end of a sequence."""
+    batch, time = _sizes(lengths)
+    padded = steps.new_zeros(batch * time, steps.shape[1])
+    return padded.index_copy(0, _places(lengths), steps).view(batch, time, steps.shape[1])
+
+
+def pack(padded: Tensor, lengths: Tensor) -> Tensor:
+    """(batch, time, feature) as (sum of lengths, feature)."""
+    return padded.flatten(0, 1).index_select(0, _places(lengths))
+
+
+def turned(lengths: Tensor) -> Tensor:
+    """(sum of lengths,): where each packed step is when every sequence runs from its end to its start."""
+    row, step, starts = _steps(lengths)
+    return starts[lengths[row] - 1 - step] + row
+
+
+def _sizes(lengths: Tensor) -> tuple[int, int]:
+    return len(lengths), int(lengths[0]) if len(lengths) else 0
+
+
+def _places(lengths: Tensor) -> Tensor:
+    row, step, _ = _steps(lengths)
+    return row * _sizes(lengths)[1] + step
+
+
+def _steps(lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each packed step its sequence and its number; and where the steps of each number begin."""
+    active = (lengths.unsqueeze(1) > torch.arange(_sizes(lengths)[1])).sum(0)
+    starts = active.cumsum(0) - active
+    step = torch.arange(len(active)).repeat_interleave(active)
+    return torch.arange(len(step)) - starts[step], step, starts
