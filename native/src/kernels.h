@@ -27,9 +27,10 @@ struct Term {
 struct Lines {
   const float *first;
   int count;
+  bool write;  // to be written: no other core may keep them
 };
 
-// What instructions will touch, to be fetched while products are computed: so many lines `at_once` in 16 of the depth.
+// What will be touched soon, to be fetched while products are computed: so many lines `at_once` in 16 of the depth.
 struct Ahead {
   const Lines *next, *end;
   int done, at_once;  // done: lines of `next`

@@ -221,14 +221,20 @@ Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from)
 std::vector<Fetched> make_fetched(const unrolled_plan_description &d, const std::vector<Stage> &stages, size_t number) {
   std::vector<Fetched> fetched;
   if (stages[number].sums.empty()) return fetched;
-  for (int array : stages[number].touched) fetched.push_back({array, 0, false});
+  const auto touched = [&](const Stage &stage, int later) {
+    for (int array : stage.touched) {
+      const bool written = std::find(stage.written.begin(), stage.written.end(), array) != stage.written.end();
+      fetched.push_back({array, later, false, written});
+    }
+  };
+  touched(stages[number], 0);
   for (int array : stages[number].vectors)
-    if (d.array[array].addressing == UNROLLED_ROWS) fetched.push_back({array, 1, true});
+    if (d.array[array].addressing == UNROLLED_ROWS) fetched.push_back({array, 1, true, false});
   for (size_t i = number + 1; i < number + stages.size(); ++i) {
     const Stage &after = stages[i % stages.size()];
     if (after.units != stages[number].units) continue;
     if (!after.sums.empty()) break;
-    for (int array : after.touched) fetched.push_back({array, i < stages.size() ? 0 : 1, false});
+    touched(after, i < stages.size() ? 0 : 1);
   }
   return fetched;
 }

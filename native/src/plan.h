@@ -31,7 +31,7 @@ struct Step {
 // An array of which so many steps `later` instructions touch the same units, or products read all of them.
 struct Fetched {
   int array, later;
-  bool all_units;
+  bool all_units, written;
 };
 
 struct Stage : unrolled_stage {

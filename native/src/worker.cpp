@@ -10,6 +10,7 @@ namespace unrolled {
 namespace {
 
 constexpr int register_size = block_rows * block;
+constexpr int at_least = 4;  // lines for every 16 of the depth: a tile gets the vectors of the next one
 constexpr int executed_rows = 48;  // rows of all blocks that instructions take at once: registers stay in the first cache
 
 }  // namespace
@@ -38,6 +39,8 @@ void Worker::stage(size_t number, int64_t step, int64_t first_row, int64_t last_
     for (int64_t i = 0; i < chunks; ++i) {
       const int64_t row = first_row + rows * i / chunks;
       const int count = int(first_row + rows * (i + 1) / chunks - row);
+      lines_.clear();
+      if (piece == 0) fetch_vectors(number, row - first_row, count);
       look_ahead(stage, step, row, count, {b, b + width}, piece, pieces);
       for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
       const int at_once = std::max(1, executed_rows / count);
@@ -76,11 +79,29 @@ void Worker::find_vectors(size_t number, int64_t step, int64_t first_row, int64_
   }
 }
 
+// What the other threads wrote of the vectors lies in their caches, which may be far away: it is asked for tile by tile,
+// before the products get there. `row` counts from the first that find_vectors() was told.
+void Worker::fetch_vectors(size_t number, int64_t row, int rows) {
+  if (parts_ == 1 || run_.before[number].same_vectors) return;
+  const int64_t units = run_.plan.bf16 ? pair_block : block;
+  for (int first = 0; first < rows; first += kernels().tile_rows)
+    for (int index : run_.plan.stages[number].vectors) {
+      const Left &left = left_[index];
+      if (left.row_stride == 0 || (run_.constant[index] && !run_.plan.bf16)) continue;
+      const int64_t width = run_.plan.arrays[index].width;
+      const Range own = part_of(width, part_, parts_);
+      const float *at = left.first + (row + first) * left.row_stride;
+      for (int64_t u = 0; u < width; u += units, at += left.block_stride)
+        if (u < own.first * block || u + units > own.last * block)
+          lines_.push_back({at, std::min(kernels().tile_rows, rows - first), false});
+    }
+}
+
 // What to fetch while products of some rows and blocks of units are computed. The processor does not find it by itself:
 // each array has a few lines in one place and more of them far away. All at once they would be in the products' way.
 void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows, Range units, int64_t piece,
                         int64_t pieces) {
-  lines_.clear();
+  const bool soon = !lines_.empty();
   for (const Fetched &fetched : stage.fetched) {
     const int64_t at = step + fetched.later;
     if (at >= run_.given.steps || run_.given.active[at] <= row) continue;
@@ -95,7 +116,7 @@ void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows,
       blocks = {read.first + many * piece / pieces, read.first + many * (piece + 1) / pieces};
     }
     for (int64_t b = blocks.first; b < blocks.last; ++b)
-      lines_.push_back({first + b * run_.given.array_rows[fetched.array] * block, count});
+      lines_.push_back({first + b * run_.given.array_rows[fetched.array] * block, count, fetched.written});
   }
   int64_t chances = 1;  // 16 of the depth in every tile
   const int64_t tiles = (rows + kernels().tile_rows - 1) / kernels().tile_rows;
@@ -103,8 +124,10 @@ void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows,
     for (int t = 0; t < sums.terms; ++t)
       chances += tiles * ((sums.registers * (units.last - units.first) + tile_panels - 1) / tile_panels) *
                  blocks_of(left_[run_.plan.products[sums.product[t * sums.registers]].vector].depth);
-  const int64_t lines = int64_t(lines_.size()) * rows;
-  ahead_ = {lines_.data(), lines_.data() + lines_.size(), 0, int((lines + chances - 1) / chances)};
+  int64_t lines = 0;
+  for (const Lines &some : lines_) lines += some.count;
+  const int at_once = std::max(soon ? at_least : 0, int((lines + chances - 1) / chances));
+  ahead_ = {lines_.data(), lines_.data() + lines_.size(), 0, at_once};
 }
 
 // `row` counts from the first that find_vectors() was told.
