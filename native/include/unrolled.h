@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 7
+#define UNROLLED_ABI 8
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
@@ -52,7 +52,9 @@ enum {
   UNROLLED_ROWS = 0,      /* row offsets[table][s] + r; table -1: row r */
   UNROLLED_BROADCAST = 1, /* row 0, whatever s and r */
   UNROLLED_PER_THREAD = 2, /* the row of the running thread; only UNROLLED_ACCUMULATE writes it */
-  UNROLLED_INDEXED = 3     /* row index[offsets[table][s] + r], table -1: index[r]; only instructions read it */
+  UNROLLED_INDEXED = 3,    /* row index[offsets[table][s] + r], table -1: index[r]; only instructions read it */
+  UNROLLED_OUTSIDE = 4     /* memory of the caller's that is no array: unit u of row r is float offsets[table][s] (table
+                              -1: 0) + r * row_stride + u; its width is whole blocks, and only instructions touch it */
 };
 
 typedef struct {
@@ -94,11 +96,12 @@ typedef struct {
   const int64_t *active;   /* rows of each step */
   const int64_t *offsets;  /* [tables][steps]: the first row of each step */
   float *const *array;     /* 64-byte aligned; two arrays are the same memory or have none in common */
-  const int64_t *array_rows;
+  const int64_t *array_rows; /* of UNROLLED_OUTSIDE arrays: floats */
   const float *const *matrix; /* packed in the plan's precision */
   int32_t threads;            /* at most so many; UNROLLED_PER_THREAD arrays have at least so many rows */
   const int64_t *index;       /* `index_rows` rows of UNROLLED_INDEXED arrays */
   int64_t index_rows;
+  const int64_t *row_stride; /* of each array, read of UNROLLED_OUTSIDE ones; NULL if there are none */
 } unrolled_run_arguments;
 
 typedef struct unrolled_plan unrolled_plan;

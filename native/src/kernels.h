@@ -23,9 +23,10 @@ struct Term {
   const float *panel[max_panels];
 };
 
-// Rows of a block of units: lines of the cache that follow one another.
+// Rows of a block of units: lines of the cache, so many floats apart.
 struct Lines {
   const float *first;
+  ptrdiff_t stride;
   int count;
   bool write;  // to be written: no other core may keep them
 };

@@ -29,11 +29,13 @@ int check_counts(const unrolled_plan_description &d, char *message) {
 int check_arrays(const unrolled_plan_description &d, char *message) {
   for (int i = 0; i < d.arrays; ++i) {
     const unrolled_array &a = d.array[i];
-    if (a.addressing < UNROLLED_ROWS || a.addressing > UNROLLED_INDEXED)
+    if (a.addressing < UNROLLED_ROWS || a.addressing > UNROLLED_OUTSIDE)
       return invalid(message, "array %d: unknown addressing %d", i, a.addressing);
     if (a.table < -1 || a.table >= d.tables) return invalid(message, "array %d: no table %d", i, a.table);
     if (a.width < 1 || a.width > max_width || a.stride < a.width || a.stride > max_width || a.stride % block)
       return invalid(message, "array %d: width %lld with stride %lld", i, (long long)a.width, (long long)a.stride);
+    if (a.addressing == UNROLLED_OUTSIDE && a.width % block)
+      return invalid(message, "array %d: %lld units in memory outside are no whole blocks", i, (long long)a.width);
   }
   for (int i = 0; i < d.matrices; ++i)
     if (d.matrix_rows[i] < 1 || d.matrix_rows[i] > max_width || d.matrix_columns[i] < 1 ||
@@ -52,8 +54,8 @@ int check_product(const unrolled_plan_description &d, const unrolled_stage &stag
     return invalid(message, "matrix %d (%lld x %lld) takes %lld units to %lld", p.matrix,
                    (long long)d.matrix_rows[p.matrix], (long long)d.matrix_columns[p.matrix],
                    (long long)d.array[p.vector].width, (long long)stage.units);
-  if (d.array[p.vector].addressing == UNROLLED_PER_THREAD || d.array[p.vector].addressing == UNROLLED_INDEXED)
-    return invalid(message, "a product reads per-thread or indexed array %d", p.vector);
+  if (d.array[p.vector].addressing != UNROLLED_ROWS && d.array[p.vector].addressing != UNROLLED_BROADCAST)
+    return invalid(message, "a product reads array %d, which is per-thread, indexed or outside", p.vector);
   if (p.accumulate && !written[p.destination - d.arrays])
     return invalid(message, "a product adds to register %d before it is written", p.destination);
   written[p.destination - d.arrays] = true;
@@ -87,8 +89,9 @@ int check_instruction(const unrolled_plan_description &d, const unrolled_stage &
     return UNROLLED_OK;
   }
   if (to < 0 || to >= d.arrays) return invalid(message, "opcode %d cannot write operand %d", i.opcode, to);
-  const int32_t wanted = i.opcode == UNROLLED_ACCUMULATE ? UNROLLED_PER_THREAD : UNROLLED_ROWS;
-  if (d.array[to].addressing != wanted || d.array[to].width != stage.units)
+  const bool right = i.opcode == UNROLLED_ACCUMULATE ? d.array[to].addressing == UNROLLED_PER_THREAD
+                                                     : has_rows(d.array[to]);
+  if (!right || d.array[to].width != stage.units)
     return invalid(message, "opcode %d cannot write array %d", i.opcode, to);
   return UNROLLED_OK;
 }
@@ -154,12 +157,13 @@ std::vector<int> make_vectors(const unrolled_plan_description &d, const unrolled
   return vectors;
 }
 
-// The arrays of an addressing that the stage's instructions read or write.
-std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled_stage &stage, int addressing) {
+// The arrays of which `chosen` that the stage's instructions read or write.
+template <class Chosen>
+std::vector<int> make_touched(const unrolled_plan_description &d, const unrolled_stage &stage, Chosen chosen) {
   std::vector<bool> used(d.arrays, false);
   for (int i = stage.first_instruction; i < stage.first_instruction + stage.instructions; ++i)
     for (int32_t operand : {d.instruction[i].destination, d.instruction[i].a, d.instruction[i].b})
-      if (operand >= 0 && operand < d.arrays && d.array[operand].addressing == addressing) used[operand] = true;
+      if (operand >= 0 && operand < d.arrays && chosen(d.array[operand])) used[operand] = true;
   std::vector<int> touched;
   for (int i = 0; i < d.arrays; ++i)
     if (used[i]) touched.push_back(i);
@@ -201,7 +205,7 @@ std::vector<int> make_written(const unrolled_plan_description &d, const unrolled
   std::vector<int> written;
   for (int i = stage.first_instruction; i < stage.first_instruction + stage.instructions; ++i) {
     const int32_t to = d.instruction[i].destination;
-    if (to < d.arrays && d.array[to].addressing == UNROLLED_ROWS) written.push_back(to);
+    if (to < d.arrays && has_rows(d.array[to])) written.push_back(to);
   }
   return written;
 }
@@ -209,7 +213,7 @@ std::vector<int> make_written(const unrolled_plan_description &d, const unrolled
 Stage make_stage(const unrolled_plan_description &d, const unrolled_stage &from) {
   constexpr int together = tile_panels;  // blocks of units: panels enough for a tile, whatever the number of gates
   Stage stage{from, make_code(d, from), make_sums(d, from), make_vectors(d, from), make_written(d, from),
-              make_touched(d, from, UNROLLED_ROWS), make_touched(d, from, UNROLLED_INDEXED), {}, together};
+              make_touched(d, from, has_rows), make_touched(d, from, is_indexed), {}, together};
   for (const Sums &sums : stage.sums)
     while (stage.unit_blocks > 1 && stage.unit_blocks * sums.registers > max_panels) --stage.unit_blocks;
   if (stage.sums.empty()) stage.unit_blocks = 1;

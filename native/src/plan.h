@@ -23,6 +23,13 @@ inline bool two_arguments(int opcode) {
   }
 }
 
+// Whether a step has a row of the array for each of its rows.
+inline bool has_rows(const unrolled_array &array) {
+  return array.addressing == UNROLLED_ROWS || array.addressing == UNROLLED_OUTSIDE;
+}
+
+inline bool is_indexed(const unrolled_array &array) { return array.addressing == UNROLLED_INDEXED; }
+
 // An instruction and, unless `then` is a copy, another on its result, which nobody else reads: see Pointwise.
 struct Step {
   int32_t opcode, destination, a, b, then, c;

@@ -69,6 +69,20 @@ void independent(const Run &run, int thread, int threads) {
     }
 }
 
+// Whether all rows lie within the floats of memory outside.
+int check_outside(const unrolled_plan &plan, const unrolled_run_arguments &r, int i, char *message) {
+  const unrolled_array &a = plan.arrays[i];
+  const int64_t floats = r.array_rows[i], stride = r.row_stride ? r.row_stride[i] : -1;
+  for (int64_t s = 0; s < r.steps; ++s) {
+    if (r.active[s] == 0) continue;
+    const int64_t first = a.table < 0 ? 0 : r.offsets[a.table * r.steps + s], room = floats - a.width - first;
+    if (stride < 0 || first < 0 || first > floats || room < 0 || (stride > 0 && r.active[s] - 1 > room / stride))
+      return invalid(message, "array %d: %lld rows, %lld floats apart from float %lld on, in %lld floats", i,
+                     (long long)r.active[s], (long long)stride, (long long)first, (long long)floats);
+  }
+  return UNROLLED_OK;
+}
+
 int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *message) {
   if (r.steps < 0 || r.threads < 1 || (r.steps > 0 && r.active == nullptr) ||
       (r.steps > 0 && plan.tables > 0 && r.offsets == nullptr))
@@ -101,6 +115,10 @@ int check_run(const unrolled_plan &plan, const unrolled_run_arguments &r, char *
         return invalid(message, "the index has %lld rows, array %zu needs %lld", (long long)r.index_rows, i,
                        (long long)needed);
       needed = needed > 0 ? 1 : 0;
+    }
+    if (a.addressing == UNROLLED_OUTSIDE) {
+      if (int status = check_outside(plan, r, int(i), message)) return status;
+      needed = most > 0 ? 1 : 0;
     }
     if (needed > r.array_rows[i] || (needed > 0 && r.array[i] == nullptr))
       return invalid(message, "array %zu has %lld rows, the run needs %lld", i, (long long)r.array_rows[i],

@@ -53,6 +53,14 @@ struct Run {
     const int32_t table = plan.arrays[array].table;
     return table < 0 ? 0 : given.offsets[table * given.steps + step];
   }
+  // Row `row` of a step of an array that has rows, at a block of units, and the rows and blocks after it.
+  Operand at(int array, int64_t step, int64_t row, int64_t unit_block) const {
+    const bool outside = plan.arrays[array].addressing == UNROLLED_OUTSIDE;
+    const ptrdiff_t stride = outside ? given.row_stride[array] : block;
+    const ptrdiff_t block_stride = outside ? block : given.array_rows[array] * block;
+    const int64_t first = outside ? offset(array, step) + row * stride : (offset(array, step) + row) * stride;
+    return {given.array[array] + first + unit_block * block_stride, stride, block_stride};
+  }
 
  private:
   bool shared(int a, int b) const { return given.array[a] == given.array[b]; }

@@ -10,7 +10,7 @@ constexpr int vectors = block / lanes;  // vectors of a panel's row
 
 inline void fetch(Ahead &ahead) {
   for (int i = 0; i < ahead.at_once && ahead.next != ahead.end; ++i) {
-    const float *line = ahead.next->first + ahead.done * block;
+    const float *line = ahead.next->first + ahead.done * ahead.next->stride;
     ahead.next->write ? __builtin_prefetch(line, 1) : __builtin_prefetch(line);
     if (++ahead.done == ahead.next->count) ahead.done = 0, ++ahead.next;
   }

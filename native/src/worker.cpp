@@ -93,7 +93,7 @@ void Worker::fetch_vectors(size_t number, int64_t row, int rows) {
       const float *at = left.first + (row + first) * left.row_stride;
       for (int64_t u = 0; u < width; u += units, at += left.block_stride)
         if (u < own.first * block || u + units > own.last * block)
-          lines_.push_back({at, std::min(kernels().tile_rows, rows - first), false});
+          lines_.push_back({at, left.row_stride, std::min(kernels().tile_rows, rows - first), false});
     }
 }
 
@@ -107,7 +107,6 @@ void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows,
     if (at >= run_.given.steps || run_.given.active[at] <= row) continue;
     if (fetched.all_units && !run_.constant[fetched.array]) continue;
     const int count = int(std::min<int64_t>(rows, run_.given.active[at] - row));
-    const float *first = run_.given.array[fetched.array] + (run_.offset(fetched.array, at) + row) * block;
     Range blocks = units;
     if (fetched.all_units) {  // of which bfloat16 reads its own part
       const bool own = run_.plan.bf16;
@@ -115,8 +114,10 @@ void Worker::look_ahead(const Stage &stage, int64_t step, int64_t row, int rows,
       const int64_t many = read.last - read.first;
       blocks = {read.first + many * piece / pieces, read.first + many * (piece + 1) / pieces};
     }
-    for (int64_t b = blocks.first; b < blocks.last; ++b)
-      lines_.push_back({first + b * run_.given.array_rows[fetched.array] * block, count, fetched.written});
+    for (int64_t b = blocks.first; b < blocks.last; ++b) {
+      const Operand rows_of = run_.at(fetched.array, at, row, b);
+      lines_.push_back({rows_of.data, rows_of.stride, count, fetched.written});
+    }
   }
   int64_t chances = 1;  // 16 of the depth in every tile
   const int64_t tiles = (rows + kernels().tile_rows - 1) / kernels().tile_rows;
@@ -178,13 +179,9 @@ Operand Worker::operand(int index, int64_t step, int64_t row, int64_t unit_block
   const unrolled_array &a = run_.plan.arrays[index];
   if (a.addressing == UNROLLED_INDEXED)
     return {gathered_[index] + place * between_blocks_, block, between_blocks_};
-  const int64_t block_stride = run_.given.array_rows[index] * block;
-  float *first = run_.given.array[index] + unit_block * block_stride;
-  switch (a.addressing) {
-    case UNROLLED_BROADCAST: return {first, 0, block_stride};
-    case UNROLLED_PER_THREAD: return {first + thread_ * block, 0, block_stride};
-    default: return {first + (run_.offset(index, step) + row) * block, block, block_stride};
-  }
+  if (has_rows(a)) return run_.at(index, step, row, unit_block);
+  const int64_t block_stride = run_.given.array_rows[index] * block, own = a.addressing == UNROLLED_PER_THREAD ? thread_ : 0;
+  return {run_.given.array[index] + unit_block * block_stride + own * block, 0, block_stride};
 }
 
 void Worker::resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {

@@ -42,6 +42,7 @@ std::vector<float> packed(const std::vector<float> &matrix, int64_t rows, int64_
 }
 
 // h_t = tanh(W h_{t-1} + x_t) by the engine and by three loops; with `words` each x_t is a row of so many.
+// Units in whole blocks are also written into memory that is no array.
 void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int threads, int64_t words = 0) {
   std::vector<float> matrix(units * units);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i)) / 4;
@@ -54,22 +55,29 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int 
 
   const unrolled_array arrays[] = {{words ? UNROLLED_INDEXED : UNROLLED_ROWS, 0, units, x.stride},
                                    {UNROLLED_ROWS, 0, units, h.stride},
-                                   {UNROLLED_ROWS, 1, units, h.stride}};
-  const unrolled_product product{0, 1, 3, 0};
-  const unrolled_instruction code[] = {{UNROLLED_ADD, 3, 3, 0}, {UNROLLED_TANH, 2, 3, 3}};
-  const unrolled_stage stage{units, 0, 1, 0, 2};
-  const unrolled_plan_description description{3,      1,        1,    1,      2,      1,     2, 0, precision,
-                                              arrays, &product, code, &stage, &units, &units};
+                                   {UNROLLED_ROWS, 1, units, h.stride},
+                                   {UNROLLED_OUTSIDE, 2, units, units}};
+  const bool outside = units % UNROLLED_BLOCK == 0;
+  const int32_t count = outside ? 4 : 3;  // of arrays; the register comes after them
+  const int64_t distance = units + 3;     // floats between rows outside, where steps follow each other in a row
+  std::vector<float> outputs(batch * steps * distance);
+  const unrolled_product product{0, 1, count, 0};
+  const unrolled_instruction code[] = {{UNROLLED_ADD, count, count, 0}, {UNROLLED_TANH, 2, count, count}, {UNROLLED_COPY, 3, 2, 2}};
+  const unrolled_stage stage{units, 0, 1, 0, outside ? 3 : 2};
+  const unrolled_plan_description description{count,  1,        1,    1,      outside ? 3 : 2, 1,     3, 0, precision,
+                                              arrays, &product, code, &stage, &units,          &units};
   unrolled_plan *plan = nullptr;
   CHECK(starve([&] { return unrolled_plan_create(&description, &plan, message); }) > 0);
 
   std::vector<int64_t> active(steps, batch), offsets;
   for (int64_t s = 0; s < steps; ++s) offsets.push_back(s * batch);
   for (int64_t s = 0; s < steps; ++s) offsets.push_back((s + 1) * batch);
-  float *data[] = {x.data(), h.data(), h.data()};
-  const int64_t rows[] = {x.rows, h.rows, h.rows};
+  for (int64_t s = 0; s < steps; ++s) offsets.push_back(s * distance);
+  float *data[] = {x.data(), h.data(), h.data(), outputs.data()};
+  const int64_t rows[] = {x.rows, h.rows, h.rows, int64_t(outputs.size())};
+  const int64_t strides[] = {0, 0, 0, steps * distance};
   const float *matrices[] = {panels.data()};
-  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads, index.data(), batch * steps};
+  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads, index.data(), batch * steps, strides};
   CHECK(starve([&] { return unrolled_plan_run(plan, &run, message); }) > threads);  // each thread has memory of its own
   unrolled_plan_destroy(plan);
 
@@ -80,6 +88,7 @@ void recurrence(int64_t batch, int64_t steps, int64_t units, int precision, int 
         for (int64_t k = 0; k < units; ++k) sum += factor(matrix[u * units + k], precision) * factor(h.at(s * batch + b, k), precision);
         // 5e-6: a sum of at most 70 products below 1, each off by half a unit in the last place, and tanh's 2.5.
         CHECK(std::fabs(std::tanh(sum) - h.at((s + 1) * batch + b, u)) < 5e-6);
+        if (outside) CHECK(outputs[(b * steps + s) * distance + u] == h.at((s + 1) * batch + b, u));
       }
 }
 
@@ -112,7 +121,7 @@ void two_stages(int64_t batch, int64_t steps, int64_t units, int threads, bool s
   float *data[] = {x.data(), between.data(), g.data(), g.data()};
   const int64_t rows[] = {x.rows, between.rows, g.rows, g.rows};
   const float *matrices[] = {panels.data()};
-  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads, nullptr, 0};
+  const unrolled_run_arguments run{steps, active.data(), offsets.data(), data, rows, matrices, threads, nullptr, 0, nullptr};
   CHECK(unrolled_plan_run(plan, &run, message) == UNROLLED_OK);
   unrolled_plan_destroy(plan);
   for (int64_t s = 0; s < steps; ++s)

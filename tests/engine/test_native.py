@@ -11,7 +11,7 @@ from unrolled.engine.packed import pack
 from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
 from unrolled.errors import UnrolledError
 
-SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65)]
+SIZES = [(3, 4, 5, 7), (37, 9, 20, 48), (1, 1, 1, 1), (2, 1, 33, 16), (26, 3, 4, 65), (9, 4, 32, 16)]
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -24,12 +24,15 @@ def plan_description(rng: random.Random) -> tuple[library.PlanDescription, list]
 
     inputs, units = rng.choice((1, 5, 16, 33)), rng.choice((1, 7, 16, 40))
     widths = (inputs, units, units)
+    addressings = (
+        library.ROWS,
+        rng.choice((library.ROWS, library.INDEXED)),
+        rng.choice((library.ROWS, library.OUTSIDE)) if units == 16 or rng.random() < 0.02 else library.ROWS,
+    )
     arrays = (library.Array * 3)(
         *(
             library.Array(maybe(addressing), maybe(-1), maybe(w), maybe(-(-w // 16) * 16))
-            for w, addressing in zip(
-                widths, (library.ROWS, rng.choice((library.ROWS, library.INDEXED)), 0), strict=True
-            )
+            for w, addressing in zip(widths, addressings, strict=True)
         )
     )
     products = (library.Product * 1)(library.Product(*map(maybe, (0, 0, 3, 0))))
@@ -49,7 +52,7 @@ def plan_description(rng: random.Random) -> tuple[library.PlanDescription, list]
     return library.PlanDescription(*counts, rng.randrange(2), precision, *given), [*lists, inputs, units]
 
 
-def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: int) -> int:
+def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: int, outside: bool) -> int:
     """Run a plan that was accepted, on memory that fits or on numbers that say it does not."""
     steps, batch = rng.randrange(4), rng.randrange(1, 30)
     memory = [np.zeros((32, 64), np.float32) for _ in range(3)]
@@ -58,6 +61,9 @@ def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: in
     if rng.random() < 0.2:
         active[0] = rng.choice((-5, 33, 2**40))
     given_rows = [32 if rng.random() > 0.05 else rng.choice((-1, 0, 3)) for _ in memory]
+    if outside:  # floats
+        given_rows[2] = 32 * 64 if rng.random() > 0.2 else rng.choice((-1, 0, 15, 31))
+    strides = np.array([rng.choice((0, 16, 64)) if rng.random() > 0.1 else rng.choice((-1, 80, 2**62)) for _ in memory])
     pointers = [m.ctypes.data if rng.random() > 0.03 else None for m in memory]
     arrays, rows = (ctypes.c_void_p * 3)(*pointers), (ctypes.c_int64 * 3)(*given_rows)
     panels = (ctypes.c_void_p * 1)(packed.ctypes.data if rng.random() > 0.05 else None)
@@ -67,6 +73,7 @@ def run_plan(rng: random.Random, handle: ctypes.c_void_p, inputs: int, units: in
     index = np.array([rng.choice((0, 1, 31)) if rng.random() > 0.002 else rng.choice((-1, 32)) for _ in range(32)])
     indexed = (index.ctypes.data if rng.random() > 0.03 else None, 32 if rng.random() > 0.05 else rng.choice((3, -1)))
     arguments = library.RunArguments(count, active.ctypes.data, None, *addresses, threads, *indexed)
+    arguments.row_stride = strides.ctypes.data if rng.random() > 0.1 else None
     message = ctypes.create_string_buffer(library.MESSAGE)
     return library.library().unrolled_plan_run(handle, ctypes.byref(arguments), message)
 
@@ -84,7 +91,8 @@ def test_plans_that_do_not_fit_are_refused():
             continue
         small = all(a.stride <= 64 for a in kept[0])  # a caller may not claim rows wider than its memory
         if small:
-            status = run_plan(rng, handle, int(kept[5][0]), int(kept[4][0]))
+            outside = kept[0][2].addressing == library.OUTSIDE
+            status = run_plan(rng, handle, int(kept[5][0]), int(kept[4][0]), outside)
             seen["ran" if status == 0 else "run refused"] += 1
         native.unrolled_plan_destroy(handle)
     assert min(seen.values()) > CASES // 20, seen

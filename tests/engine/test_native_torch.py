@@ -47,10 +47,11 @@ def test_compiled_without_a_graph_break(case):
 
 
 @pytest.mark.parametrize("lengths", [None, torch.tensor([3, 0, 5])])
-def test_memory_with_time_first_stays_so(lengths):
+@pytest.mark.parametrize("sizes", [{"input": 4, "hidden": 20}, {"input": 16, "hidden": 32}], ids=str)
+def test_memory_with_time_first_stays_so(lengths, sizes):
     """Who has time first in memory reads the outputs, and adds up the gradient of the input, without a copy."""
     program = CELLS["lstm"]
-    parameters, x, state = random_case(program, 3, 5, {"input": 4, "hidden": 20})
+    parameters, x, state = random_case(program, 3, 5, sizes)
     turned = x.transpose(0, 1).contiguous().transpose(0, 1)
     results = []
     for given in (x, turned):
@@ -61,6 +62,24 @@ def test_memory_with_time_first_stays_so(lengths):
         assert outputs.transpose(0, 1).is_contiguous() == leaf.grad.transpose(0, 1).is_contiguous() == (given is turned)
     for plain, other in zip(*results, strict=True):
         assert torch.equal(plain, other)
+
+
+@pytest.mark.parametrize("batch", [2, 9])  # with few sequences the input's products leave the loop
+def test_a_gradient_that_is_a_part_of_a_tensor(batch):
+    program = CELLS["lstm"]
+    parameters, x, state = random_case(program, batch, 4, {"input": 32, "hidden": 16})
+    wide = torch.randn(4, batch, 50).transpose(0, 1)[..., 3:19]
+    leaves = [x, *state, *parameters.values()]
+    results = []
+    for gradient in (wide, wide.contiguous(), wide.sum(0, keepdim=True).expand(batch, 4, 16)):
+        outputs, _ = autograd.unroll(program, parameters, x, state)
+        results.append(torch.autograd.grad(outputs, leaves, gradient))
+    for part, whole in zip(*results[:2], strict=True):
+        assert torch.equal(part, whole)
+    outputs, _ = autograd.unroll(program, parameters, x, state)
+    same = torch.autograd.grad(outputs, leaves, wide.sum(0, keepdim=True).repeat(batch, 1, 1))
+    for one, repeated in zip(results[2], same, strict=True):
+        assert torch.equal(one, repeated)
 
 
 def test_exported_program_holds_one_operation(case):

@@ -5,14 +5,13 @@ few long stretches, which the processor fetches ahead, and no two rows share a p
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unrolled.engine.native import library
-from unrolled.engine.native.plan import blocks
+from unrolled.engine.native.plan import Array, blocks
 from unrolled.engine.native.tape import Place, Tape
 
 _LINE = 64  # bytes of a cache line, and of a block of a row
@@ -22,14 +21,6 @@ _FLOAT = 4
 _GAP = 521 * _LINE
 
 Sizes = Mapping[str, tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array of so many rows at a place."""
-
-    place: Place
-    rows: int
 
 
 class Layout:

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from unrolled.engine.native.draft import Draft
-from unrolled.engine.native.library import FP32, INDEXED, NativeError
+from unrolled.engine.native.library import FP32, INDEXED, OUTSIDE, NativeError
 from unrolled.engine.native.plan import PARAMETER, SUM, Memory, Plan
 from unrolled.engine.native.schedule import in_place
 from unrolled.equations import Instruction, Program
@@ -25,12 +25,15 @@ from unrolled.equations.program import Shape
 # that the backward pass has at hand at a time.
 STEP, PREVIOUS, NEXT, GRADIENT_READ, GRADIENT_WRITTEN, PASSING = (Memory(table=table) for table in range(6))
 CHOSEN = Memory(INDEXED, STEP.table)  # the rows of a table that the steps name
+# Of the caller: outputs, their gradient, and that of the input.
+OUTPUT, D_OUTPUT, D_INPUT = (Memory(OUTSIDE, table) for table in (3, 6, 7))
 _CHEAP = {"add", "sub", "mul", "neg", "relu", "abs", "maximum", "minimum", "sign"}
 
 
 @dataclass(frozen=True)
 class Forward:
-    """A forward plan; `states` are the arrays of the new states, `outputs` that of the outputs where states turn.
+    """A forward plan; `states` are the arrays of the new states, `outputs` that of the outputs where states turn or
+    where they go to the memory of the caller.
 
     `in_place` says which kept value takes the memory of which carried one.
     """
@@ -160,15 +163,20 @@ class CompiledCell:
             **dict.fromkeys(self.hoisted.carried, CHOSEN if self.table else STEP),
         }
 
-    def _forward(self, keep: bool) -> Forward:
+    def _forward(self, keep: bool, outside: bool = False) -> Forward:
+        """`outside`: outputs are written into the memory of the caller."""
         draft = Draft("loop", self.hoisted.inside, self.hoisted.shapes, self._outside())
         states: list[str] = []
         for state, output in zip(self.program.states, self.program.outputs, strict=True):
             states.append(draft.see(output, NEXT, state.shape, taken=states))
-        outputs = "" if keep else draft.see(states[0], STEP, self.program.states[0].shape)
+        memory, outputs = OUTPUT if outside else STEP, ""
+        if outside or not keep:
+            outputs = draft.see(states[0], memory, self.program.states[0].shape)
         for name in self.kept if keep else ():
             draft.memory.setdefault(name, STEP)
-        plan = draft.plan(self.widths, 3, precision=self.precision)
+        plan = draft.plan(self.widths, 4, precision=self.precision)
+        if outside:
+            return Forward(plan, tuple(states), outputs, self.forward(keep).in_place)
         return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep and not self.table else {})
 
     def _in_place(self, plan: Plan) -> dict[str, str]:
@@ -188,9 +196,17 @@ class CompiledCell:
         read = {name for b in backwards for name in (*b.plan.memory, *(terms[0].vector for terms in b.outer_products))}
         return read.intersection(self.hoisted.carried)
 
-    def _backward(self, of_input: bool) -> Backward:
+    @cached_property
+    def gives_input_gradient(self) -> bool:
+        """Whether the loop backwards makes the gradient of the input, and what is before it adds nothing."""
+        before, name = self.backward_before(True), gradient_from_loop(self.input)
+        return before.gradients[self.input] == name and name not in before.plan.memory
+
+    def _backward(self, of_input: bool, output_outside: bool = False, input_outside: bool = False) -> Backward:
+        """The gradients of outputs and input may be in the memory of the caller."""
         derivative = self._derivative(of_input)
-        outside = {**self._outside(), **dict.fromkeys(self.kept, STEP), "d_output": PASSING}
+        outside = {**self._outside(), **dict.fromkeys(self.kept, STEP)}
+        outside["d_output"] = D_OUTPUT if output_outside else PASSING
         computed = {i.name for i in self.hoisted.inside}
         outside.update({o: NEXT for o in self.program.outputs if o in computed})
         outside.update({gradient_from_later(s): GRADIENT_READ for s in self.states})
@@ -202,7 +218,8 @@ class CompiledCell:
             gradients[state.name] = draft.see(gradient, GRADIENT_WRITTEN, state.shape, taken)
         for name in self._carried(of_input):
             if name in derivative.gradients:
-                gradients[name] = draft.see(derivative.gradients[name], PASSING, self.hoisted.shapes[name])
+                memory = D_INPUT if input_outside and name == self.input else PASSING
+                gradients[name] = draft.see(derivative.gradients[name], memory, self.hoisted.shapes[name])
         return self._finish(draft, derivative, gradients, None)
 
     def _backward_before(self, of_input: bool) -> Backward:
@@ -238,7 +255,7 @@ class CompiledCell:
             vector = draft.see(term.vector, PASSING, (columns,)) if recomputed else term.vector
             sharing.setdefault((vector, (rows, columns)), []).append(OuterProduct(term.matrix, gradient, vector))
         outer_products = tuple(map(tuple, sharing.values()))
-        plan = draft.plan(self.widths, 6, independent, self.precision)
+        plan = draft.plan(self.widths, 8 if independent is None else 6, independent, self.precision)
         return Backward(plan, gradients, sums, outer_products)
 
 

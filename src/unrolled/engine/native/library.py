@@ -10,13 +10,13 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 7
+ABI = 8
 BLOCK = 16
 MESSAGE = 256
 OK, NO_MEMORY = 0, 2
 COPY, ACCUMULATE = 0, 17
 FP32, BF16 = 0, 1  # precisions of products
-ROWS, BROADCAST, PER_THREAD, INDEXED = 0, 1, 2, 3
+ROWS, BROADCAST, PER_THREAD, INDEXED, OUTSIDE = range(5)  # addressings
 
 
 class NativeError(UnrolledError):
@@ -82,6 +82,7 @@ class RunArguments(Structure):
         ("threads", c_int32),
         ("index", c_void_p),
         ("index_rows", c_int64),
+        ("row_stride", c_void_p),
     ]
 
 

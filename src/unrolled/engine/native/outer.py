@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from unrolled.engine.native.arrays import Array, array_rows, copy
+from unrolled.engine.native.arrays import array_rows, copy
 from unrolled.engine.native.compiled import PASSING, Backward, CompiledCell
+from unrolled.engine.native.plan import Array
 from unrolled.engine.native.rows import Piece, Rows
 from unrolled.engine.native.tape import Place, Tape
 from unrolled.equations.derive import OuterProduct

@@ -23,6 +23,15 @@ class Memory:
     table: int = -1
 
 
+@dataclass(frozen=True)
+class Array:
+    """An array of so many rows at a place; of memory outside of the engine its floats, and those between two rows."""
+
+    place: Place
+    rows: int
+    row_stride: int = 0
+
+
 PARAMETER = Memory(library.BROADCAST)
 SUM = Memory(library.PER_THREAD)
 
@@ -148,19 +157,21 @@ class Plan:
         tape: Tape,
         active: "np.ndarray",
         offsets: "np.ndarray",
-        arrays: "Mapping[str, tuple[Place, int]]",
+        arrays: Mapping[str, Array],
         matrices: Mapping[tuple[str, bool], Place],
         threads: int,
         index: "Place | None" = None,
         index_rows: int = 0,
     ) -> None:
         """Record a run of the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start, both
-        int64; `arrays` says where each array is and how many rows it has, `index` the rows of indexed arrays."""
+        int64; `index` the rows of indexed arrays."""
         given = [arrays[name] for name in self.memory]
-        addresses = tape.put(*(place for place, _ in given), *self._constants.values())
-        rows = tape.put(*(count for _, count in given), *(1 for _ in self._constants))
+        addresses = tape.put(*(array.place for array in given), *self._constants.values())
+        rows = tape.put(*(array.rows for array in given), *(1 for _ in self._constants))
+        outside = any(memory.addressing == library.OUTSIDE for memory in self.memory.values())
+        strides = tape.put(*(array.row_stride for array in given)) if outside else None
         packed = tape.put(*(matrices[key] for key in self.matrices))
-        arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads, index, index_rows)
+        arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads, index, index_rows, strides)
         tape.call("unrolled_plan_run", self._handle.value or 0, arguments)
 
 

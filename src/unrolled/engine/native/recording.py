@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unrolled.engine.native.arrays import Array, Layout, add, array_rows, chosen_rows, copy, tensor_rows
+from unrolled.engine.native.arrays import Layout, add, array_rows, chosen_rows, copy, tensor_rows
 from unrolled.engine.native.compiled import CompiledCell, gradient_from_later, gradient_from_loop
+from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.outer import PREVIOUS, record_outer_products
 from unrolled.engine.native.packs import Key, packed_places
-from unrolled.engine.native.plan import PARAMETER, SUM, Plan
+from unrolled.engine.native.plan import PARAMETER, SUM, Array, Plan
 from unrolled.engine.native.rows import Piece, Rows
 from unrolled.engine.native.tape import Place, Tape
 
@@ -68,8 +69,13 @@ def record_forward(
     """`strides` are those of batch and time of x, or the first that of the rows of a table of so many `words`;
     `state_strides` those of the batch of the states; the outputs are in memory with time first if `time_first`."""
     tape = Tape()
-    before, step = cell.forward_before(keep).plan, cell.forward(keep)
+    width = cell.width(cell.states[0])
+    to_outputs = rows.dense(width, time_first)
+    outside = _reached(rows, width)
+    before, step = cell.forward_before(keep).plan, cell.forward(keep, outside)
     arrays = _vectors(cell)
+    if outside:
+        arrays[step.outputs] = _outside("outputs", rows, width, to_outputs)
     passing: Sizes = {}
     given = rows.total if words is None else words
     if keep:
@@ -95,12 +101,13 @@ def record_forward(
         start = tensor_rows(tape, f"state {name}", stride, rows.sorted_places(stride))
         copy(tape, array_rows(tape, arrays[name]), start, rows.batch, cell.width(name), True, threads)
     index = (None, 0) if words is None else (Place("index"), rows.total)
-    _record(tape, step.plan, rows.active, rows.forward_tables(keep), arrays, packed, threads, *index)
+    tables = np.vstack([rows.forward_tables(keep), rows.step_places(*to_outputs)])
+    _record(tape, step.plan, rows.active, tables, arrays, packed, threads, *index)
 
-    width = cell.width(cell.states[0])
-    outputs = tensor_rows(tape, "outputs", 0, rows.dense_places(width, time_first))
-    made = array_rows(tape, arrays[cell.states[0]], rows.batch) if keep else array_rows(tape, arrays[step.outputs])
-    copy(tape, outputs, made, rows.total, width, False, threads)
+    if not outside:
+        outputs = tensor_rows(tape, "outputs", 0, rows.places(*to_outputs))
+        made = array_rows(tape, arrays[cell.states[0]], rows.batch) if keep else array_rows(tape, arrays[step.outputs])
+        copy(tape, outputs, made, rows.total, width, False, threads)
     for name in cell.states:
         width = cell.width(name)
         final = tensor_rows(tape, f"final {name}", width, rows.sorted_places(width))
@@ -125,7 +132,11 @@ def record_backward(
     and what comes before the loop follows at the end.
     """
     tape = Tape()
-    forward, step, before = cell.forward(True), cell.backward(of_input), cell.backward_before(of_input)
+    width, to_input = cell.width(cell.states[0]), rows.dense(cell.input_width, time_first)
+    output_outside = _reached(rows, width)
+    input_outside = of_input and words is None and cell.gives_input_gradient and _reached(rows, cell.input_width)
+    step = cell.backward(of_input, output_outside, input_outside)
+    forward, before = cell.forward(True), cell.backward_before(of_input)
     pieces = rows.pieces(_PIECE)
     most = max((piece.rows for piece in pieces), default=0)
     arrays = {**_vectors(cell), **trace_layout(cell, rows.batch, rows.total, words).arrays}
@@ -133,7 +144,12 @@ def record_backward(
     for name, new in zip(cell.states, forward.states, strict=True):
         arrays[name] = arrays[new] = arrays[f"states {name}"]
     passing: Sizes = {f"d_states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
-    passing["d_output"] = (most, cell.width(cell.states[0]))
+    if output_outside:
+        arrays["d_output"] = _outside("d_outputs", rows, width, strides)
+    else:
+        passing["d_output"] = (most, width)
+    if input_outside:
+        arrays[step.gradients[cell.input]] = _outside("d_x", rows, cell.input_width, to_input)
     if rows.lengths is not None:
         passing[PREVIOUS] = (most, max(cell.width(name) for name in cell.states))
     seeds = {gradient_from_loop(c): step.gradients[c] for c in cell.hoisted.carried if c in step.gradients}
@@ -160,32 +176,34 @@ def record_backward(
         given = tensor_rows(tape, f"d_final {name}", 0, rows.sorted_places(cell.width(name)))
         for first in (0, rows.batch):
             copy(tape, array_rows(tape, array, first), given, rows.batch, cell.width(name), True, threads)
-    width = cell.width(cell.states[0])
     widths = {p.name: cell.program.size(p.shape[1], cell.widths) for p in cell.program.parameters if len(p.shape) == 2}
     parts_of = {p: [name for name, part in cell.parts.items() if part.parameter == p] for p in widths}
     disjoint = {p for p, names in parts_of.items() if sum(cell.parts[n].columns for n in names) == widths[p]}
     begun = {name for p, names in parts_of.items() if p not in disjoint for name in names}
-    from_outputs = rows.places(*strides)
-    to_input = rows.dense_places(cell.input_width, time_first)
+    from_outputs, input_places = rows.places(*strides), rows.places(*to_input)
 
     def finish(piece: Piece, d_x: Place) -> None:
         """What is before the loop, backwards, of the rows of a piece."""
         _record_rows(tape, before.plan, piece, 6, arrays, packed, threads)
         record_outer_products(tape, cell, before, rows, piece, arrays, widths, begun, threads)
-        if of_input:
+        if of_input and not input_outside:
             made = array_rows(tape, arrays[before.gradients[cell.input]])
             copy(tape, d_x, made, piece.rows, cell.input_width, False, threads)
 
     for piece in pieces:
         own = slice(piece.start, piece.start + piece.rows)
-        d_outputs = tensor_rows(tape, "d_outputs", 0, from_outputs[own].copy())
-        copy(tape, array_rows(tape, arrays["d_output"]), d_outputs, piece.rows, width, True, threads)
-        active = rows.active[piece.first : piece.last][::-1].copy()
+        if not output_outside:
+            d_outputs = tensor_rows(tape, "d_outputs", 0, from_outputs[own].copy())
+            copy(tape, array_rows(tape, arrays["d_output"]), d_outputs, piece.rows, width, True, threads)
+        steps = slice(piece.first, piece.last)
+        active = rows.active[steps][::-1].copy()
+        outside = [rows.step_places(*of_caller)[steps][::-1] for of_caller in (strides, to_input)]
         index = (None, 0) if words is None else (Place("index"), rows.total)
-        _record(tape, step.plan, active, rows.backward_tables(piece), arrays, packed, threads, *index)
+        tables = np.vstack([rows.backward_tables(piece), *outside])
+        _record(tape, step.plan, active, tables, arrays, packed, threads, *index)
         record_outer_products(tape, cell, step, rows, piece, arrays, widths, begun, threads)
         if words is None:
-            finish(piece, tensor_rows(tape, "d_x", 0, to_input[own].copy()))
+            finish(piece, tensor_rows(tape, "d_x", 0, input_places[own].copy()))
             continue
         for seed, name in seeds.items():
             chosen = chosen_rows(tape, arrays[seed], Place("offsets", 8 * piece.start))
@@ -205,6 +223,18 @@ def record_backward(
             add(tape, tensor_rows(tape, f"gradient {name}", 0), of_threads, threads, width, 1)
     written = frozenset(p for p in disjoint if begun.issuperset(parts_of[p]))
     return Recorded(tape.finish(), matrices, work.floats, sums.floats, written)
+
+
+def _reached(rows: Rows, width: int) -> bool:
+    """Whether instructions can reach the rows of a tensor of the caller themselves."""
+    return rows.order is None and width % BLOCK == 0 and rows.total > 0
+
+
+def _outside(slot: str, rows: Rows, width: int, strides: tuple[int, int]) -> Array:
+    """A tensor of the caller with these strides of batch and time, or of its packed rows, as an array."""
+    of_sequence, of_step = strides
+    last = (rows.total - 1) * of_sequence if rows.packed else (rows.batch - 1) * of_sequence + (rows.time - 1) * of_step
+    return Array(Place(slot), last + width, of_sequence)
 
 
 def _vectors(cell: CompiledCell) -> Arrays:
@@ -253,7 +283,7 @@ def _record(
     index_rows: int = 0,
 ) -> None:
     if plan.stages and len(active):
-        places = {name: (arrays[name].place, arrays[name].rows) for name in plan.memory}
+        places = {name: arrays[name] for name in plan.memory}
         shared = active.sum() if plan.independent else active.max()  # rows between two moments of waiting
         threads = min(threads, threads_for(plan, int(shared)))
         plan.record(tape, active, tables, places, packed, threads, index, index_rows)

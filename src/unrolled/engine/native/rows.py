@@ -86,11 +86,13 @@ class Rows:
             places = self._step * of_step + self.order[self._row] * of_sequence
         return np.ascontiguousarray(places, np.int64)
 
-    def dense_places(self, width: int, time_first: bool) -> np.ndarray:
-        """As `places`, in a dense (batch, time, width), or (time, batch, width) if `time_first`."""
-        if time_first or self.packed:
-            return self.places(width, self.batch * width)
-        return self.places(self.time * width, width)
+    def step_places(self, of_sequence: int, of_step: int) -> np.ndarray:
+        """(steps,): as `places`, of the first row of each step, where its other rows follow at one distance."""
+        return np.asarray(self.starts * of_sequence if self.packed else np.arange(len(self.active)) * of_step)
+
+    def dense(self, width: int, time_first: bool) -> tuple[int, int]:
+        """The strides for `places` in a dense (batch, time, width), or (time, batch, width) if `time_first`."""
+        return (width, self.batch * width) if time_first or self.packed else (self.time * width, width)
 
     def sorted_places(self, stride: int) -> np.ndarray:
         """(batch,): how far from the start of (batch, width) the sequences are, in order."""

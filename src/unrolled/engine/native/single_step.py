@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from unrolled.engine.native import library
-from unrolled.engine.native.arrays import Array, Layout, array_rows, copy, of_vector
+from unrolled.engine.native.arrays import Layout, array_rows, copy, of_vector
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.draft import Draft
 from unrolled.engine.native.packs import packed_places, packs_of
-from unrolled.engine.native.plan import PARAMETER, Memory, Plan
+from unrolled.engine.native.plan import PARAMETER, Array, Memory, Plan
 from unrolled.engine.native.programs import cell_of
 from unrolled.engine.native.recording import threads_for
 from unrolled.engine.native.tape import Place, Tape
@@ -132,8 +132,7 @@ class _Layer:
                 _to_array(tape, arrays[name], where, batch, self.widths[name])
         direct = [n for n, (s, _) in made.items() if n not in given and _is_array(batch, self.widths[s])]
         arrays.update({new: Array(made[new][1], 1) for new in direct})
-        places = {name: (array.place, array.rows) for name, array in arrays.items()}
-        places |= {name: (Place(f"{number} {name}"), 1) for name in self._vectors}
+        places = arrays | {name: Array(Place(f"{number} {name}"), 1) for name in self._vectors}
         packed = packed_places(cell, self._plan.matrices, f"{number} packed")
         active, offsets = np.full(1, batch, np.int64), np.zeros((1, 1), np.int64)
         threads = min(torch.get_num_threads(), threads_for(self._plan, batch))
