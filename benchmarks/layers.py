@@ -90,9 +90,10 @@ def tables(quick: bool, repeats: int) -> list[dict[str, object]]:
     for batch, steps, inputs, hidden in SIZES[:1] if quick else SIZES[:2]:
         lengths = torch.randint(steps // 8, steps + 1, (batch,), generator=generator)
         for cell in BUILT_IN:
-            for backward in (False, True):
-                case = Case(cell, batch, steps, inputs, hidden, lengths)
-                rows += measure("ragged", case, backward, False, repeats, reached)
+            for packed in (False, True):
+                for backward in (False, True):
+                    case = Case(cell, batch, steps, inputs, hidden, lengths, packed)
+                    rows += measure("packed" if packed else "ragged", case, backward, False, repeats, reached)
     for cell in LOOPED_CELLS[:1] if quick else LOOPED_CELLS:
         rows += measure("loop", Case(cell, *LOOPED), True, True, repeats, reached)
     for cell in BUILT_IN:

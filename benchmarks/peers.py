@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import unrolled.nn
 from unrolled.cells import CELLS
 from unrolled.engine import reference
 from unrolled.engine.native import autograd
@@ -20,7 +21,8 @@ Run = Callable[[], None]
 
 @dataclass(frozen=True)
 class Case:
-    """A cell by its name in `unrolled.cells` (or RNN, GRU, LSTM: torch's own conventions) and the sizes."""
+    """A cell by its name in `unrolled.cells` (or RNN, GRU, LSTM: the modules of torch.nn) and the sizes; `packed`: the
+    sequences of these lengths are in a PackedSequence already."""
 
     cell: str
     batch: int
@@ -28,6 +30,7 @@ class Case:
     inputs: int
     hidden: int
     lengths: Tensor | None = None
+    packed: bool = False
 
     @property
     def program(self):
@@ -57,19 +60,19 @@ def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
     seed = torch.randn(case.batch, case.steps, case.hidden)
     leaves = [*parameters.values(), x]
 
-    def unrolled(engine: Callable[..., tuple[Tensor, object]]) -> Run:
+    def with_engine(engine: Callable[..., tuple[Tensor, object]]) -> Run:
         return _run(lambda: engine(case.program, parameters, x, state, case.lengths)[0], leaves, seed, backward)
 
-    found = {"native": unrolled(autograd.unroll)}
-    if case.cell in BUILT_IN:
-        module = getattr(torch.nn, case.cell)(case.inputs, case.hidden, batch_first=True)
-        found["torch.nn"] = _run(lambda: _torch(module, x, case.lengths), [*module.parameters(), x], seed, backward)
+    if case.cell in BUILT_IN and not loops:
+        found = _modules(case, backward)
+    else:
+        found = {"native": with_engine(autograd.unroll)}
     if loops:
-        found["loop"] = unrolled(reference.unroll)
+        found["loop"] = with_engine(reference.unroll)
         if case.steps <= COMPILED_AT_MOST:
-            found["loop, compiled"] = unrolled(torch.compile(reference.unroll))
+            found["loop, compiled"] = with_engine(torch.compile(reference.unroll))
     if not backward and case.cell in BUILT_IN and case.lengths is None and _installed("onnxruntime", "onnx"):
-        found["onnxruntime"] = _onnxruntime(module, x)
+        found["onnxruntime"] = _onnxruntime(case, x)
     if case.cell in BUILT_IN and case.lengths is None and _installed("keras", "jax"):
         found["keras, jax"] = _keras(case, x, seed, backward)
     return found
@@ -95,20 +98,51 @@ def _run(call: Callable[[], Tensor], leaves: list[Tensor], seed: Tensor, backwar
     return run
 
 
-def _torch(module: torch.nn.RNNBase, x: Tensor, lengths: Tensor | None) -> Tensor:
-    if lengths is None:
-        return module(x)[0]
-    rnn = torch.nn.utils.rnn
-    packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return rnn.pad_packed_sequence(module(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+def _modules(case: Case, backward: bool) -> dict[str, Run]:
+    """The drop-in and torch's module, as people use them: time first, or a PackedSequence.
+
+    A batch that is padded is packed and unpacked around torch's module; our own layers take it with its lengths.
+    """
+    rnn, batch, time = torch.nn.utils.rnn, case.batch, case.steps
+    theirs = getattr(torch.nn, case.cell)(case.inputs, case.hidden)
+    ours = getattr(unrolled.nn, case.cell)(case.inputs, case.hidden)
+    ours.load_state_dict(theirs.state_dict())
+    x, seed = torch.randn(time, batch, case.inputs), torch.randn(time, batch, case.hidden)
+    if case.lengths is not None and case.packed:
+        packed = rnn.pack_padded_sequence(x, case.lengths, enforce_sorted=False)
+        x, seed = packed.data.clone(), torch.randn(len(packed.data), case.hidden)
+
+    def outputs(module: torch.nn.RNNBase) -> Tensor:
+        if case.lengths is None:
+            return module(x)[0]
+        if case.packed:
+            given = rnn.PackedSequence(x, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+            return module(given)[0].data
+        given = rnn.pack_padded_sequence(x, case.lengths, enforce_sorted=False)
+        return rnn.pad_packed_sequence(module(given)[0], total_length=time)[0]
+
+    def with_lengths() -> Tensor:
+        named = dict(zip((p.name for p in case.program.parameters), gates, strict=True))
+        return autograd.unroll(case.program, named, x.transpose(0, 1), state, case.lengths)[0].transpose(0, 1)
+
+    gates = [g.detach().requires_grad_() for p in ours.parameters() for g in p.split(case.hidden)]
+    state = tuple(torch.zeros(batch, case.hidden) for _ in case.program.states)
+    x.requires_grad_()
+    padded = case.lengths is not None and not case.packed
+    native, own = (with_lengths, gates) if padded else (lambda: outputs(ours), [*ours.parameters()])
+    return {
+        "native": _run(native, [*own, x], seed, backward),
+        "torch.nn": _run(lambda: outputs(theirs), [*theirs.parameters(), x], seed, backward),
+    }
 
 
-def _onnxruntime(module: torch.nn.RNNBase, x: Tensor) -> Run:
+def _onnxruntime(case: Case, x: Tensor) -> Run:
     import io
 
     import onnxruntime
 
     file = io.BytesIO()
+    module = getattr(torch.nn, case.cell)(case.inputs, case.hidden, batch_first=True)
     torch.onnx.export(module, (x.detach(),), file, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

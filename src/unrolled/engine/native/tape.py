@@ -5,6 +5,7 @@ of a small layer. So it is done when a shape is first seen; to play a tape, addr
 """
 
 import ctypes
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -38,15 +39,17 @@ class Tape:
 
     def put(self, *values: "int | Place | np.ndarray | None") -> Place:
         """A structure or list of these words. An array, which is kept, stands for its address, None for no address."""
-        first = len(self._words)
+        words = self._words
+        first = len(words)
         for value in values:
             if isinstance(value, Place):
-                self._patches.append((len(self._words), value))
-                value = 0
+                self._patches.append((len(words), value))
+                words.append(0)
             elif isinstance(value, np.ndarray):
                 self._held.append(value)
-                value = value.ctypes.data
-            self._words.append(value or 0)
+                words.append(value.ctypes.data)
+            else:
+                words.append(value or 0)
         return Place(_OWN, 8 * first)
 
     def call(self, function: str, *arguments: int | Place) -> None:
@@ -63,7 +66,6 @@ class Tape:
                 self._memory[word] = self._memory.ctypes.data + place.offset
         patches = [(word, place) for word, place in self._patches if place.slot != _OWN]
         self._slots = list(dict.fromkeys(place.slot for _, place in patches))
-        self._of_slot = {s: [(word, p.offset) for word, p in patches if p.slot == s] for s in self._slots}
         number = {slot: at for at, slot in enumerate(self._slots)}
         self._where = np.array([word for word, _ in patches], np.int64)
         self._slot = np.array([number[place.slot] for _, place in patches], np.int64)
@@ -93,6 +95,13 @@ class Tape:
         """Say where one slot lies from now on, which no call is given as it is; after `place`."""
         for word, offset in self._of_slot[slot]:
             self._memory[word] = address + offset
+
+    @functools.cached_property
+    def _of_slot(self) -> dict[str, list[tuple[int, int]]]:
+        found: dict[str, list[tuple[int, int]]] = {slot: [] for slot in self._slots}
+        for word, slot, offset in zip(self._where, self._slot, self._offset, strict=True):
+            found[self._slots[slot]].append((int(word), int(offset)))
+        return found
 
     def play(self) -> None:
         """Make the calls, in order; raises as `library.check`."""
