@@ -5,7 +5,7 @@ import torch
 from agreement import assert_native_agrees, by_reference, random_case, table_case
 
 from unrolled.cells import CELLS
-from unrolled.engine.native import autograd, programs, recording
+from unrolled.engine.native import autograd, backward, programs
 from unrolled.engine.native.schedule import readers_follow
 from unrolled.engine.packed import pack
 from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
@@ -46,7 +46,7 @@ def used_twice(x, h, *, W_h: "hidden, hidden", W_x: "hidden, input"):  # noqa: F
 @pytest.mark.parametrize("piece", [10, 1000])
 def test_the_gradient_of_a_matrix_has_several_terms(time, batch, piece, monkeypatch):
     """The first one is written into fresh memory, the others are added."""
-    monkeypatch.setattr(recording, "_PIECE", piece)
+    monkeypatch.setattr(backward, "_PIECE", piece)
     assert_native_agrees(used_twice, random_case(used_twice, batch, time, {"input": 9, "hidden": 20}))
 
 
@@ -87,7 +87,7 @@ def test_values_stand_before_their_only_reader():
 @pytest.mark.parametrize("hoisting", [False, True])
 def test_input_products_in_the_loop_or_before_it(name, hoisting, monkeypatch):
     monkeypatch.setattr(programs, "ROWS_INSIDE", 100 if hoisting else 0)
-    monkeypatch.setattr(recording, "_PIECE", 30)  # of 52 rows and more: several pieces
+    monkeypatch.setattr(backward, "_PIECE", 30)  # of 52 rows and more: several pieces
     program = CELLS[name]
     for batch, lengths in ((2, None), (26, None), (26, torch.arange(26) % 5)):
         assert_native_agrees(program, random_case(program, batch, 5, {"input": 18, "hidden": 35}), lengths)
@@ -135,7 +135,7 @@ def test_any_number_of_threads(threads, batch):
 @pytest.mark.parametrize("name", [*CELLS, "gated_input"])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_a_table_that_tokens_read(name, ragged, monkeypatch):
-    monkeypatch.setattr(recording, "_PIECE", 30)
+    monkeypatch.setattr(backward, "_PIECE", 30)
     program = CELLS.get(name, gated_input)
     for batch, inputs, words in ((26, 18, 11), (7, 5, 34), (1, 16, 3), (3, 4, 90), (0, 3, 2)):  # 90: more than steps
         case, tokens = table_case(random_case(program, batch, 5, {"input": inputs, "hidden": 35}), words)

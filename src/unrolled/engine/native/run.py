@@ -10,10 +10,12 @@ from torch import Tensor
 
 from unrolled.engine.joined import separate
 from unrolled.engine.native.arrays import of_vector
+from unrolled.engine.native.backward import record_backward
 from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.forward import record_forward
 from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import Packs
-from unrolled.engine.native.recording import Recorded, record_backward, record_forward, trace_layout
+from unrolled.engine.native.recording import Recorded, trace_layout
 from unrolled.engine.native.rows import Rows
 from unrolled.engine.native.workspace import result, slab
 from unrolled.errors import UnrolledError
