@@ -1,6 +1,7 @@
 """The figures of `evaluate` against the same computed token by token."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unrolled import UnrolledError, evaluate, load
+from unrolled import Decoder, UnrolledError, evaluate, load
+from unrolled.text import Told
 from unrolled.training import dynamic_nats, evaluate_files, learned_from
 
 
@@ -70,6 +72,23 @@ def test_dynamic_evaluation_judges_before_it_learns(model_file: Path) -> None:
     loaded, text = load(model_file), "The network reads"  # less than the first window
     static, dynamic = evaluate(loaded, text), evaluate(loaded, text, judge=dynamic_nats)
     assert dynamic.nats_per_token == pytest.approx(static.nats_per_token, rel=1e-6)
+
+
+def test_who_waits_is_told_how_far_it_is(model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("The network reads a character. " * 60)
+    loaded, decoder = load(model_file), Decoder.load(model_file)
+    calls: list[Callable[[Told], object]] = [
+        lambda told: evaluate_files(loaded, tmp_path / "t.txt", told=told),
+        lambda told: evaluate_files(loaded, tmp_path / "t.txt", judge=dynamic_nats, told=told),
+        lambda told: decoder.evaluate(tmp_path / "t.txt", told),
+        lambda told: learned_from(loaded.model, loaded.tokenizer.encode("The network reads. " * 9), told=told),
+    ]
+    for call in calls:
+        shares: list[float] = []
+        call(shares.append)
+        assert len(shares) > 1
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "a"])

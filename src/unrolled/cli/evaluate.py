@@ -31,18 +31,21 @@ def evaluate(
     if tokens is not None:
         _write_tokens(model, precision, text, tokens)
         return
-    if device == "cpu" and not dynamic:
-        from unrolled.generation import Decoder
+    if dynamic and precision is not None:
+        raise UnrolledError("--dynamic learns in float32; leave --precision out.")
+    from unrolled.cli.share_view import share_view
 
-        result = Decoder.load(model, precision).evaluate(text)
-    else:
-        from unrolled.artifact import load
-        from unrolled.training import dynamic_nats, evaluate_files
+    with share_view("judged") as told:
+        if device == "cpu" and not dynamic:
+            from unrolled.generation import Decoder
 
-        if dynamic and precision is not None:
-            raise UnrolledError("--dynamic learns in float32; leave --precision out.")
-        judge = {"judge": dynamic_nats} if dynamic else {}
-        result = evaluate_files(load(model, device), text, device, **judge)
+            result = Decoder.load(model, precision).evaluate(text, told)
+        else:
+            from unrolled.artifact import load
+            from unrolled.training import dynamic_nats, evaluate_files
+
+            judge = {"judge": dynamic_nats} if dynamic else {}
+            result = evaluate_files(load(model, device), text, device, told=told, **judge)
     if dynamic:
         typer.echo("dynamic evaluation: not comparable with figures of a model that stays as it is")
     typer.echo(f"bits per byte    {result.bits_per_byte:.4f}")

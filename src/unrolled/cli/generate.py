@@ -94,13 +94,15 @@ def _pieces_by_torch(model: str, device: str, dynamic: bool, prompt: str, sampli
 
 
 def _learned(loaded: Any, prompt: str, device: str) -> Any:
+    from unrolled.cli.share_view import share_view
     from unrolled.errors import UnrolledError
     from unrolled.training import learned_from
 
     ids = loaded.tokenizer.encode(prompt)
     if len(ids) < 2:
         raise UnrolledError(f"--dynamic learns from the prompt, which has {len(ids)} tokens; give it at least 2.")
-    return learned_from(loaded.model, ids, device)
+    with share_view("learned from the prompt") as told:
+        return learned_from(loaded.model, ids, device, told)
 
 
 def _show(prompt: str, pieces: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from unrolled.artifact import load
+from unrolled.cli.share_view import duration
 from unrolled.generation import Sampling, generate
 from unrolled.training import Event, Finished, Planned, Progress, Recovered, Stopped, Validated
 
@@ -203,16 +204,6 @@ class _Samples:
         self._last = time.monotonic()
         pieces = generate(load(self._path), characters=_SAMPLE_CHARACTERS, sampling=Sampling(seed=1))
         return "".join(pieces).replace("\r", "")
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: "2 min 05 s"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def _say(line: str) -> None:

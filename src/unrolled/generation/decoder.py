@@ -21,7 +21,7 @@ from unrolled.generation.scoring import TokenScore, nats, scores
 from unrolled.generation.state import State
 from unrolled.generation.stop_strings import StopStrings
 from unrolled.generation.stream import Stream, advance
-from unrolled.text import Evaluation, Sources, prepare, scored
+from unrolled.text import Evaluation, Sources, Told, prepare, scored
 
 if TYPE_CHECKING:  # it brings torch
     from unrolled.artifact import TextModel
@@ -162,16 +162,16 @@ class Decoder:
         """
         return scores(self.engine, self.tokenizer, self.tokenizer.encode(text) if isinstance(text, str) else text)
 
-    def evaluate(self, sources: Sources) -> Evaluation:
+    def evaluate(self, sources: Sources, told: Told | None = None) -> Evaluation:
         """The losses of files and folders, or of "-", standard input, which may be larger than memory.
 
-        They are read in parallel streams, as in training. Raises UnrolledError for what cannot be read, is not UTF-8,
-        or has fewer than two tokens.
+        They are read in parallel streams, as in training; `told` hears how far it is. Raises UnrolledError for what
+        cannot be read, is not UTF-8, or has fewer than two tokens.
         """
         with TemporaryDirectory(prefix="unrolled-") as folder:
             corpus = prepare(sources, folder, tokenizer=self.tokenizer, validation=0.0, fewest_tokens=2)
             ids = corpus.train.ids
-            return scored(nats(self.engine, ids), ids, self.tokenizer, corpus.train.bytes)
+            return scored(nats(self.engine, ids, told), ids, self.tokenizer, corpus.train.bytes)
 
     def load_state(self, path: str | Path) -> State:
         """A state from its file. Raises UnrolledError if it is damaged or belongs to another model."""

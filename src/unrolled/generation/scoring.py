@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unrolled.engine.decoders import StepDecoder
-from unrolled.text import Tokenizer, validation_batches
+from unrolled.text import Tokenizer, Told, validation_batches
 
 # As in training: a text is read in parallel streams, of which each starts without a past; a short one in few.
 _STREAMS, _WINDOW, _SHORTEST_STREAM = 16, 128, 1000
@@ -45,18 +45,21 @@ def scores(engine: StepDecoder, tokenizer: Tokenizer, ids: NDArray[np.integer[An
             yield TokenScore(int(token), tokenizer.decode([int(token)]), float(nat), int(rank), float(entropy))
 
 
-def nats(engine: StepDecoder, ids: NDArray[np.integer[Any]]) -> float:
+def nats(engine: StepDecoder, ids: NDArray[np.integer[Any]], told: Told | None = None) -> float:
     """The sum over all `ids` but the first of -ln p(token | those before it), as training reports it."""
     streams = max(1, min(_STREAMS, len(ids) // _SHORTEST_STREAM))
     window = max(1, min(_WINDOW, _LOGITS_AT_ONCE // (streams * engine.vocabulary_size)))
     states = [np.zeros(engine.state_size, np.float32) for _ in range(streams)]
-    total = 0.0
+    total, done = 0.0, 0
     for inputs, targets, lengths in validation_batches(ids, streams, window):
         # Rows differ in length in the last batch only, after which no state is read any more.
         logits = engine.read(states[: len(inputs)], inputs.astype(np.int32), every=True).astype(np.float64)
         own = np.take_along_axis(logits, targets[..., None], 2)[..., 0]
         counted = np.arange(inputs.shape[1]) < lengths[:, None]
         total += float((_log_sum(logits) - own)[counted].sum())
+        done += int(lengths.sum())
+        if told is not None:
+            told(done / (len(ids) - 1))
     return total
 
 

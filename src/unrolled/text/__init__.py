@@ -2,7 +2,7 @@
 
 from unrolled.text.batches import Batch, Streams, largest_batch
 from unrolled.text.corpus import Corpus, Part
-from unrolled.text.evaluation import Evaluation, scored
+from unrolled.text.evaluation import Evaluation, Told, scored
 from unrolled.text.preparation import prepare
 from unrolled.text.sources import Sources
 from unrolled.text.tokenizers import (
@@ -26,6 +26,7 @@ __all__ = [
     "StreamDecoder",
     "Streams",
     "Tokenizer",
+    "Told",
     "ValidationBatch",
     "bpe_tokenizer",
     "byte_tokenizer",

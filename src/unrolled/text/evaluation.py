@@ -1,6 +1,7 @@
 """What a model's losses on a text amount to, in units that can be compared."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,10 @@ class Evaluation:
     def perplexity(self) -> float:
         """exp(nats per token): as many equally likely tokens would be as surprising."""
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+
+
+Told = Callable[[float], object]
+"""Is called now and then with the share of a calculation (0 to 1) that is done."""
 
 
 def scored(total: float, ids: NDArray[np.integer[Any]], tokenizer: Tokenizer, text_bytes: int) -> Evaluation:

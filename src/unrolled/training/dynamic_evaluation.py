@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from unrolled.models import LanguageModel, detached
+from unrolled.text import Told
 
 _WINDOW = 32
 _RATE = 1e-3
@@ -20,20 +21,26 @@ _RATE = 1e-3
 _RETURN = 1e-2
 
 
-def dynamic_nats(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") -> float:
+def dynamic_nats(
+    model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu", told: Told | None = None
+) -> float:
     """The sum over all tokens of `ids` but the first of -ln p(token | those before it), in their order.
 
     `ids` is (tokens,); `model` stays as it is: a copy learns.
     """
-    return _read(model, ids, device)[1]
+    return _read(model, ids, device, told)[1]
 
 
-def learned_from(model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu") -> LanguageModel:
+def learned_from(
+    model: LanguageModel, ids: NDArray[np.integer], device: str = "cpu", told: Told | None = None
+) -> LanguageModel:
     """A copy of `model` that has learned from `ids` (tokens,) while it read them."""
-    return _read(model, ids, device)[0]
+    return _read(model, ids, device, told)[0]
 
 
-def _read(model: LanguageModel, ids: NDArray[np.integer], device: str) -> tuple[LanguageModel, float]:
+def _read(
+    model: LanguageModel, ids: NDArray[np.integer], device: str, told: Told | None
+) -> tuple[LanguageModel, float]:
     learning = copy.deepcopy(model).eval()  # no dropout, which would only add noise to the figure
     parameters = list(learning.parameters())
     trained = [parameter.detach().clone() for parameter in parameters]
@@ -52,4 +59,6 @@ def _read(model: LanguageModel, ids: NDArray[np.integer], device: str) -> tuple[
                 square.lerp_(gradient.square(), 1 / (number + 1))
                 parameter.addcdiv_(gradient, square.sqrt().add_(1e-8), value=-_RATE)
                 parameter.lerp_(start, _RETURN)
+        if told is not None:
+            told((first + len(targets)) / (len(tokens) - 1))
     return learning, total
