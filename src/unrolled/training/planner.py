@@ -21,8 +21,8 @@ _TIMED_FIRST = 3
 _TOKENS_PER_MULTIPLICATION = 2.0
 # The rate falls with the hidden size (Yang et al. 2021); docs/recipe.md has what was measured.
 _RATE, _HIGHEST_RATE = 3.0, 0.015
-# From this many passes over the text on there is dropout, 0.1 more with each doubling.
-_PASSES_WITHOUT_DROPOUT, _LARGEST_DROPOUT = 3.0, 0.5
+# From this many passes over the text on there is dropout, so much more with each doubling.
+_PASSES_WITHOUT_DROPOUT, _DROPOUT, _LARGEST_DROPOUT = 6.0, 0.15, 0.5
 # If the minutes are good for many passes of one network, they go to several: the members of an ensemble. Two with four
 # passes each are better than one with eight, three with eight better than six with four; docs/recipe.md has the runs.
 _PASSES_FOR_TWO, _MOST_MEMBERS = 6.5, 8
@@ -33,7 +33,8 @@ _WEIGHT_DECAY = 0.3
 _BATCH, _WINDOW = 32, 64
 # Of a model that suits a few minutes, on two cores; only for the choice of the tokenizer.
 _TOKENS_A_SECOND = 60_000
-_TIMING_SECONDS = 0.5
+# Steps are timed until they are steady: the first ones also find memory. A large model must not take all the minutes.
+_TIMED_STEPS, _TIMING_SECONDS, _LONGEST_TIMING = 10, 0.5, 2.0
 _JUDGEMENTS = 12
 _LARGEST_HELD_OUT = 10_000
 _SAVE_SECONDS = 15.0
@@ -125,13 +126,13 @@ def _members(passes: float) -> int:
 
 
 def seconds_per_step(plan: Plan, device: str) -> float:
-    """The seconds of one training step, dropout included, measured on random tokens for about a second."""
+    """The seconds of one training step, dropout included, measured on random tokens for a second or two."""
     torch.manual_seed(plan.seed)
     model = replace(plan, dropout=plan.dropout or 0.1).model().to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     tokens = torch.randint(plan.vocabulary, (plan.batch, plan.window), device=device)
     times: list[float] = []
-    while len(times) < 3 or sum(times) < _TIMING_SECONDS:
+    while len(times) < 3 or sum(times) < (_TIMING_SECONDS if len(times) >= _TIMED_STEPS else _LONGEST_TIMING):
         start = time.perf_counter()
         with plan.products():
             loss, _ = model.loss(tokens, tokens)
@@ -142,8 +143,8 @@ def seconds_per_step(plan: Plan, device: str) -> float:
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    times = sorted(times[1:])  # the first one warms up
-    return times[len(times) // 2]
+    latest = sorted(times[len(times) // 2 :])
+    return latest[len(latest) // 2]
 
 
 def _shapes(settings: Settings) -> list[tuple[int, int]]:
@@ -199,7 +200,8 @@ def _sized(corpus: Corpus, cell: Program, settings: Settings, hidden: int, layer
 def _scheduled(corpus: Corpus, settings: Settings, plan: Plan, steps: int, seconds: float) -> Plan:
     epochs = steps * plan.batch * plan.window / (len(corpus.train.ids) - plan.held_out)
     # The more often a text is read, the more a model learns it by heart, and the more must be done against it.
-    dropout = min(_LARGEST_DROPOUT, max(0.0, 0.1 * math.log2(max(epochs, 1e-9) / _PASSES_WITHOUT_DROPOUT)))
+    doublings = math.log2(max(epochs, 1e-9) / _PASSES_WITHOUT_DROPOUT)
+    dropout = min(_LARGEST_DROPOUT, max(0.0, _DROPOUT * doublings))
     return replace(
         plan,
         turns=((0, 0.0), (steps, 1.0)),
