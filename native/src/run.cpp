@@ -75,8 +75,8 @@ int check_outside(const unrolled_plan &plan, const unrolled_run_arguments &r, in
   const int64_t floats = r.array_rows[i], stride = r.row_stride ? r.row_stride[i] : -1;
   for (int64_t s = 0; s < r.steps; ++s) {
     if (r.active[s] == 0) continue;
-    const int64_t first = a.table < 0 ? 0 : r.offsets[a.table * r.steps + s], room = floats - a.width - first;
-    if (stride < 0 || first < 0 || first > floats || room < 0 || (stride > 0 && r.active[s] - 1 > room / stride))
+    const int64_t first = a.table < 0 ? 0 : r.offsets[a.table * r.steps + s], last = floats - a.width;
+    if (stride < 0 || first < 0 || first > last || (stride > 0 && r.active[s] - 1 > (last - first) / stride))
       return invalid(message, "array %d: %lld rows, %lld floats apart from float %lld on, in %lld floats", i,
                      (long long)r.active[s], (long long)stride, (long long)first, (long long)floats);
   }
