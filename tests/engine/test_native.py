@@ -103,8 +103,9 @@ def test_ragged_batches(name, lengths):
 
 @pytest.mark.parametrize("name", ["lstm", "min_gru", "torch_rnn_tanh"])
 @pytest.mark.parametrize("lengths", [[6, 6, 3, 1, 0], [0, 0], [4, 4, 4], [2] * 40], ids=str)
-def test_packed_batches(name, lengths):
-    program, sizes = CELLS[name], {"input": 9, "hidden": 20}
+@pytest.mark.parametrize("sizes", [{"input": 9, "hidden": 20}, {"input": 16, "hidden": 32}], ids=str)
+def test_packed_batches(name, lengths, sizes):
+    program = CELLS[name]
     parameters, x, state = random_case(program, len(lengths), 6, sizes)
     lengths = torch.tensor(lengths)
     steps = pack(x[:, : lengths.max()], lengths).detach().requires_grad_()
@@ -112,6 +113,13 @@ def test_packed_batches(name, lengths):
     padded, _ = autograd.unroll(program, parameters, x[:, : lengths.max()], state, lengths)
     packed, _ = autograd.unroll(program, parameters, steps, state, lengths)
     assert torch.equal(pack(padded, lengths), packed)
+
+
+@pytest.mark.parametrize("lengths", [[3, 2], [1, 2, 3], [7]], ids=str)
+def test_packed_steps_of_other_lengths_are_refused(lengths):
+    parameters, _, state = random_case(CELLS["lstm"], len(lengths), 2, {"input": 9, "hidden": 20})
+    with pytest.raises(UnrolledError, match="6 steps came with lengths"):
+        autograd.unroll(CELLS["lstm"], parameters, torch.randn(6, 9), state, torch.tensor(lengths))
 
 
 @pytest.mark.parametrize(("batch", "time"), [(0, 3), (3, 0), (0, 0)])

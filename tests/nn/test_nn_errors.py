@@ -3,6 +3,7 @@
 import pytest
 import torch
 from drop_ins import pair, ran_native
+from torch.nn.utils.rnn import PackedSequence
 
 import unrolled
 from unrolled import UnrolledError
@@ -30,6 +31,10 @@ BAD_PACKED_CALLS = {
         torch.nn.utils.rnn.pack_sequence([torch.randn(3, 5)]), state(m, 1, 4, 7)
     ),
 }
+HAND_MADE = {
+    "fewer steps than the sizes say": (8, [3, 2, 2, 1, 1]),
+    "sizes that grow": (9, [1, 2, 3, 3]),
+}
 
 
 def state(module, *shape: int, dtype: torch.dtype = torch.float32):
@@ -47,6 +52,12 @@ def test_a_bad_call_fails_as_with_torch(kind: str, bad) -> None:
 @pytest.mark.parametrize("bad", BAD_PACKED_CALLS.values(), ids=BAD_PACKED_CALLS)
 def test_a_bad_packed_call_fails_as_with_torch(kind: str, bad) -> None:
     assert_fails_alike(kind, bad)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize(("steps", "sizes"), HAND_MADE.values(), ids=HAND_MADE)
+def test_a_packed_sequence_that_does_not_fit_itself_fails_as_with_torch(kind: str, steps: int, sizes: list) -> None:
+    assert_fails_alike(kind, lambda m: m(PackedSequence(torch.randn(steps, 5), torch.tensor(sizes))))
 
 
 def assert_fails_alike(kind: str, bad) -> None:

@@ -49,6 +49,8 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
         return None
     if data.shape[-1] != module.input_size or 0 in data.shape or data.dim() not in ((2,) if packed else (2, 3)):
         return None
+    if packed and not _well_packed(input_):
+        return None
     alone = not packed and data.dim() == 2
     batch = int(input_.batch_sizes[0]) if packed else 1 if alone else data.shape[0 if module.batch_first else 1]
     states = _states(module, data, hx, batch, alone)
@@ -95,6 +97,12 @@ def _watched() -> bool:
 def _suits(value: Any) -> bool:
     plain = type(value) in (Tensor, nn.Parameter) or (isinstance(value, Tensor) and torch.compiler.is_compiling())
     return plain and value.dtype == torch.float32 and value.is_cpu and value.layout == torch.strided
+
+
+def _well_packed(sequence: PackedSequence) -> bool:
+    """Whether its sizes are those of its steps: it may have been made by hand."""
+    sizes = sequence.batch_sizes
+    return int(sizes.sum()) == len(sequence.data) and bool((sizes[1:] <= sizes[:-1]).all() and sizes[-1] > 0)
 
 
 def _states(module: nn.RNNBase, data: Tensor, hx: Any, batch: int, alone: bool) -> States | None:

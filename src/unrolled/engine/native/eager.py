@@ -57,7 +57,7 @@ def unroll_forward(
 
 def _rows(x: Tensor, tokens: Tensor | None, lengths: Tensor | None) -> Rows:
     if lengths is not None and tokens is None and x.dim() == 2:
-        return packed_rows(lengths)
+        return packed_rows(x, lengths)
     steps = x if tokens is None else tokens
     return rows_of(steps.shape[0], steps.shape[1], lengths)
 

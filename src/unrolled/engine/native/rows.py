@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.errors import UnrolledError
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -134,8 +136,16 @@ def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
     return Rows(batch, time, order.numpy(), descending, active.astype(np.int64), _starts(active))
 
 
-def packed_rows(lengths: Tensor) -> Rows:
-    """The rows of a batch whose steps are packed already; `lengths` (batch,) in descending order."""
+def packed_rows(steps: Tensor, lengths: Tensor) -> Rows:
+    """The rows of a batch whose `steps` (sum of lengths, size) are packed already; `lengths` (batch,) are descending.
+
+    Raises UnrolledError if they are not, or are those of other steps.
+    """
+    if len(steps) != int(lengths.sum()) or bool((lengths[1:] > lengths[:-1]).any()):
+        raise UnrolledError(
+            f"packed steps come with descending lengths, whose sum is their number; "
+            f"{len(steps)} steps came with lengths {lengths.tolist()}."
+        )
     return replace(rows_of(len(lengths), int(lengths[0]) if len(lengths) else 0, lengths), order=None, packed=True)
 
 
