@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import unrolled.nn
+from unrolled import Recurrent
 from unrolled.cells import CELLS
 from unrolled.engine import reference
 from unrolled.engine.native import autograd
@@ -122,16 +123,14 @@ def _modules(case: Case, backward: bool) -> dict[str, Run]:
         return rnn.pad_packed_sequence(module(given)[0], total_length=time)[0]
 
     def with_lengths() -> Tensor:
-        named = dict(zip((p.name for p in case.program.parameters), gates, strict=True))
-        return autograd.unroll(case.program, named, x.transpose(0, 1), state, case.lengths)[0].transpose(0, 1)
+        return layer(x.transpose(0, 1), None, case.lengths)[0].transpose(0, 1)
 
-    gates = [g.detach().requires_grad_() for p in ours.parameters() for g in p.split(case.hidden)]
-    state = tuple(torch.zeros(batch, case.hidden) for _ in case.program.states)
+    layer = Recurrent(case.program, case.inputs, case.hidden)
     x.requires_grad_()
     padded = case.lengths is not None and not case.packed
-    native, own = (with_lengths, gates) if padded else (lambda: outputs(ours), [*ours.parameters()])
+    native, own = (with_lengths, layer) if padded else (lambda: outputs(ours), ours)
     return {
-        "native": _run(native, [*own, x], seed, backward),
+        "native": _run(native, [*own.parameters(), x], seed, backward),
         "torch.nn": _run(lambda: outputs(theirs), [*theirs.parameters(), x], seed, backward),
     }
 

@@ -5,8 +5,6 @@ import pty
 import subprocess
 import sys
 
-import pytest
-
 RUN = """
 import time
 from unrolled.cli import share_view
@@ -43,7 +41,6 @@ def test_lines_keep_their_distance():
     assert len(run(0.0, 10.0)[1].splitlines()) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_a_bar_on_a_terminal_goes_away():
     terminal, its_end = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "60"}

@@ -53,6 +53,14 @@ def test_what_came_before_the_plan_counts_as_minutes(corpus: Corpus) -> None:
     assert late.seconds is not None and late.seconds <= 80
 
 
+@pytest.mark.parametrize(("passes", "dropout"), [(1, 0.0), (5.9, 0.0), (12, 0.15), (24, 0.3), (1000, 0.5)])
+def test_dropout_begins_at_six_passes_over_the_text(corpus: Corpus, passes: float, dropout: float) -> None:
+    plan = planned(corpus, steps=1)
+    of_a_pass = (len(corpus.train.ids) - plan.held_out) / (plan.batch * plan.window)
+    # Steps are whole, and dropout has two digits.
+    assert planned(corpus, steps=round(passes * of_a_pass)).dropout == pytest.approx(dropout, abs=0.01)
+
+
 def test_what_the_user_decides_is_kept(corpus: Corpus) -> None:
     wanted = {
         "hidden": 48,

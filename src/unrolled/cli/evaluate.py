@@ -55,6 +55,7 @@ def evaluate(
 
 
 def _write_tokens(model: str, precision: str | None, text: list[str], path: str) -> None:
+    from unrolled.cli.share_view import share_view
     from unrolled.files import replacing
     from unrolled.generation import Decoder
     from unrolled.text import prepare
@@ -67,5 +68,7 @@ def _write_tokens(model: str, precision: str | None, text: list[str], path: str)
         if path == "-":
             sys.stdout.writelines(lines)
             return
-        with replacing(path) as file, file.open("w", encoding="utf-8") as out:
-            out.writelines(lines)
+        with replacing(path) as file, file.open("w", encoding="utf-8") as out, share_view("scored") as told:
+            for number, line in enumerate(lines, 1):
+                out.write(line)
+                told(number / (len(corpus.train.ids) - 1))

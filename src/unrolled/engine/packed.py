@@ -19,7 +19,7 @@ def pack(padded: Tensor, lengths: Tensor) -> Tensor:
     return padded.flatten(0, 1).index_select(0, _places(lengths))
 
 
-def turned(lengths: Tensor) -> Tensor:
+def reversal(lengths: Tensor) -> Tensor:
     """(sum of lengths,): where each packed step is when every sequence runs from its end to its start."""
     row, step, starts = _steps(lengths)
     return starts[lengths[row] - 1 - step] + row

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from unrolled.engine import turned
+from unrolled.engine import reversal
 
 
 class Layout(Protocol):
@@ -46,12 +46,12 @@ class Packed:
 
     def batch_of(self, steps: Tensor, backwards: bool) -> Tensor:
         """As Layout."""
-        return steps.index_select(0, self._turned) if backwards else steps
+        return steps.index_select(0, self._reversal) if backwards else steps
 
     def steps_of(self, batch: Tensor, backwards: bool) -> Tensor:
         """As Layout."""
-        return batch.index_select(0, self._turned) if backwards else batch
+        return batch.index_select(0, self._reversal) if backwards else batch
 
     @functools.cached_property
-    def _turned(self) -> Tensor:
-        return turned(self.lengths)
+    def _reversal(self) -> Tensor:
+        return reversal(self.lengths)

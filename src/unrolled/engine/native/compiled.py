@@ -176,7 +176,7 @@ class CompiledCell:
             draft.memory.setdefault(name, STEP)
         plan = draft.plan(self.widths, 4, precision=self.precision)
         if outside:
-            return Forward(plan, tuple(states), outputs, self.forward(keep).in_place)
+            return Forward(plan, tuple(states), outputs, self.forward(True).in_place if keep else {})
         return Forward(plan, tuple(states), outputs, self._in_place(plan) if keep and not self.table else {})
 
     def _in_place(self, plan: Plan) -> dict[str, str]:
