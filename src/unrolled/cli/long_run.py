@@ -2,7 +2,9 @@
 
 import ctypes
 import gc
+import os
 import platform
+import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
 _LARGEST = 1 << 30
@@ -28,3 +30,15 @@ def forget_what_stays() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def end_among_others(status: int) -> None:
+    """Under torchrun, end this process now, files being closed; alone, do nothing.
+
+    DistributedDataParallel leaves threads of the process group behind, also when it and the group are gone. One that
+    runs while Python takes itself apart may abort the process; torchrun then ends the others and reports a failure.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

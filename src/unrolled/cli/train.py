@@ -42,7 +42,7 @@ def train(
     """Train a language model on text; the best one so far is in the model file at any time."""
     started = time.monotonic()  # before the imports, which take their part of the minutes
     from unrolled.cli.find_cell import find_cell
-    from unrolled.cli.long_run import forget_what_stays, keep_freed_memory
+    from unrolled.cli.long_run import end_among_others, forget_what_stays, keep_freed_memory
     from unrolled.cli.metrics import Metrics
     from unrolled.cli.training_view import training_view
     from unrolled.training import Settings, Stopped, run_folder
@@ -71,6 +71,7 @@ def train(
             metrics.write(event)
             view.show(event)
             stopped = isinstance(event, Stopped)
+    end_among_others(130 if stopped else 0)
     if stopped:
         raise typer.Exit(130)
 
