@@ -280,7 +280,7 @@ void Stepper::execute(const Stage &stage, int64_t row, int rows, int64_t first_b
     const Step &from = stage.code[i];
     code_[i] = {from.opcode, operand(from.destination), operand(from.a), operand(from.b), from.then, operand(from.c)};
   }
-  kernels().execute(code_.data(), int(stage.code.size()), rows, blocks);
+  kernels().execute(code_.data(), int(stage.code.size()), {rows, 0, blocks});
 }
 
 }  // namespace unrolled

@@ -61,6 +61,11 @@ struct Pointwise {
   Operand c = {};
 };
 
+// What steps work on: so many rows of the blocks first .. last - 1, counted from where their operands begin.
+struct Extent {
+  int rows, first, last;
+};
+
 constexpr int32_t subtract_from = -1;
 
 // Whether the engine has the two operations as one.
@@ -84,7 +89,7 @@ struct Kernels {
   const char *name;
   int tile_rows;
   void (*multiply)(const Product &);
-  void (*execute)(const Pointwise *code, int count, int rows, int blocks);
+  void (*execute)(const Pointwise *code, int count, Extent extent);
   double (*multiply_adds)(int64_t rounds);  // returns the floating-point operations of so many rounds on registers
   // Returns the cross-entropy of `count` logits; they become its gradient times `scale`.
   float (*cross_entropy)(float *logits, int64_t count, int64_t target, float scale);

@@ -40,9 +40,10 @@ inline double multiply_adds(int64_t rounds) {
 
 // Four rows at a time: what they compute does not wait for each other.
 template <class Function>
-void each(const Pointwise &step, int rows, int blocks, Function function) {
+void each(const Pointwise &step, Extent extent, Function function) {
   const ptrdiff_t da = step.a.stride, db = step.b.stride, dc = step.c.stride, dy = step.destination.stride;
-  for (int j = 0; j < blocks; ++j) {
+  const int rows = extent.rows;
+  for (int j = extent.first; j < extent.last; ++j) {
     const float *a = step.a.data + j * step.a.block_stride, *b = step.b.data + j * step.b.block_stride;
     const float *c = step.c.data + j * step.c.block_stride;
     float *y = step.destination.data + j * step.destination.block_stride;
@@ -61,8 +62,9 @@ void each(const Pointwise &step, int rows, int blocks, Function function) {
   }
 }
 
-inline void accumulate(const Pointwise &step, int rows, int blocks) {
-  for (int j = 0; j < blocks; ++j) {
+inline void accumulate(const Pointwise &step, Extent extent) {
+  const int rows = extent.rows;
+  for (int j = extent.first; j < extent.last; ++j) {
     for (int c = 0; c < block; c += lanes) {
       const float *a = step.a.data + j * step.a.block_stride + c;
       float *y = step.destination.data + j * step.destination.block_stride + c;
@@ -79,26 +81,26 @@ inline void accumulate(const Pointwise &step, int rows, int blocks) {
 
 // `first` and what follows it.
 template <class First>
-void execute_then(const Pointwise &step, int rows, int blocks, First first) {
+void execute_then(const Pointwise &step, Extent extent, First first) {
   switch (step.then) {
-    case UNROLLED_ADD: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return first(a, b) + c; });
-    case UNROLLED_SUB: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return first(a, b) - c; });
-    case UNROLLED_MUL: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return first(a, b) * c; });
-    case subtract_from: return each(step, rows, blocks, [=](Floats a, Floats b, Floats c) { return c - first(a, b); });
+    case UNROLLED_ADD: return each(step, extent, [=](Floats a, Floats b, Floats c) { return first(a, b) + c; });
+    case UNROLLED_SUB: return each(step, extent, [=](Floats a, Floats b, Floats c) { return first(a, b) - c; });
+    case UNROLLED_MUL: return each(step, extent, [=](Floats a, Floats b, Floats c) { return first(a, b) * c; });
+    case subtract_from: return each(step, extent, [=](Floats a, Floats b, Floats c) { return c - first(a, b); });
   }
 }
 
-inline void execute_pair(const Pointwise &step, int rows, int blocks) {
+inline void execute_pair(const Pointwise &step, Extent extent) {
   switch (step.then) {
-    case UNROLLED_SIGMOID: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return logistic(a + b); });
+    case UNROLLED_SIGMOID: return each(step, extent, [](Floats a, Floats b, Floats) { return logistic(a + b); });
     case UNROLLED_TANH:
-      return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return hyperbolic_tangent(a + b); });
+      return each(step, extent, [](Floats a, Floats b, Floats) { return hyperbolic_tangent(a + b); });
   }
   switch (step.opcode) {
-    case UNROLLED_ADD: return execute_then(step, rows, blocks, [](Floats a, Floats b) { return a + b; });
-    case UNROLLED_SUB: return execute_then(step, rows, blocks, [](Floats a, Floats b) { return a - b; });
+    case UNROLLED_ADD: return execute_then(step, extent, [](Floats a, Floats b) { return a + b; });
+    case UNROLLED_SUB: return execute_then(step, extent, [](Floats a, Floats b) { return a - b; });
     case UNROLLED_MUL:  // rounded, as it is where the two are not neighbours: results do not depend on who else reads them
-      return execute_then(step, rows, blocks, [](Floats a, Floats b) {
+      return execute_then(step, extent, [](Floats a, Floats b) {
         Floats product = a * b;
         UNROLLED_KEEP(product);
         return product;
@@ -106,47 +108,50 @@ inline void execute_pair(const Pointwise &step, int rows, int blocks) {
   }
 }
 
-inline void execute_one(const Pointwise &step, int rows, int blocks) {
+inline void execute_one(const Pointwise &step, Extent extent) {
   const Floats zero{}, one = splat(1.0f);
-  if (step.then != UNROLLED_COPY) return execute_pair(step, rows, blocks);
+  if (step.then != UNROLLED_COPY) return execute_pair(step, extent);
   switch (step.opcode) {
-    case UNROLLED_COPY: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return a; });
-    case UNROLLED_ADD: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a + b; });
-    case UNROLLED_SUB: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a - b; });
-    case UNROLLED_MUL: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a * b; });
-    case UNROLLED_DIV: return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return a / b; });
-    case UNROLLED_NEG: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return -a; });
-    case UNROLLED_SIGMOID: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return logistic(a); });
-    case UNROLLED_TANH: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return hyperbolic_tangent(a); });
-    case UNROLLED_RELU: return each(step, rows, blocks, [=](Floats a, Floats, Floats) { return a < zero ? zero : a; });
-    case UNROLLED_SOFTPLUS: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return soft_plus(a); });
-    case UNROLLED_EXP: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return exponential(a); });
-    case UNROLLED_LOG: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return logarithm(a); });
-    case UNROLLED_SQRT: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return square_root(a); });
-    case UNROLLED_ABS: return each(step, rows, blocks, [](Floats a, Floats, Floats) { return (Floats)((Ints)a & 0x7fffffff); });
+    case UNROLLED_COPY: return each(step, extent, [](Floats a, Floats, Floats) { return a; });
+    case UNROLLED_ADD: return each(step, extent, [](Floats a, Floats b, Floats) { return a + b; });
+    case UNROLLED_SUB: return each(step, extent, [](Floats a, Floats b, Floats) { return a - b; });
+    case UNROLLED_MUL: return each(step, extent, [](Floats a, Floats b, Floats) { return a * b; });
+    case UNROLLED_DIV: return each(step, extent, [](Floats a, Floats b, Floats) { return a / b; });
+    case UNROLLED_NEG: return each(step, extent, [](Floats a, Floats, Floats) { return -a; });
+    case UNROLLED_SIGMOID: return each(step, extent, [](Floats a, Floats, Floats) { return logistic(a); });
+    case UNROLLED_TANH: return each(step, extent, [](Floats a, Floats, Floats) { return hyperbolic_tangent(a); });
+    case UNROLLED_RELU: return each(step, extent, [=](Floats a, Floats, Floats) { return a < zero ? zero : a; });
+    case UNROLLED_SOFTPLUS: return each(step, extent, [](Floats a, Floats, Floats) { return soft_plus(a); });
+    case UNROLLED_EXP: return each(step, extent, [](Floats a, Floats, Floats) { return exponential(a); });
+    case UNROLLED_LOG: return each(step, extent, [](Floats a, Floats, Floats) { return logarithm(a); });
+    case UNROLLED_SQRT: return each(step, extent, [](Floats a, Floats, Floats) { return square_root(a); });
+    case UNROLLED_ABS: return each(step, extent, [](Floats a, Floats, Floats) { return (Floats)((Ints)a & 0x7fffffff); });
     case UNROLLED_MAXIMUM:
-      return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return (a > b) | (a != a) ? a : b; });
+      return each(step, extent, [](Floats a, Floats b, Floats) { return (a > b) | (a != a) ? a : b; });
     case UNROLLED_MINIMUM:
-      return each(step, rows, blocks, [](Floats a, Floats b, Floats) { return (a < b) | (a != a) ? a : b; });
+      return each(step, extent, [](Floats a, Floats b, Floats) { return (a < b) | (a != a) ? a : b; });
     case UNROLLED_SIGN:
-      return each(step, rows, blocks, [=](Floats a, Floats, Floats) { return (a > zero ? one : zero) - (a < zero ? one : zero); });
-    case UNROLLED_ACCUMULATE: return accumulate(step, rows, blocks);
+      return each(step, extent, [=](Floats a, Floats, Floats) { return (a > zero ? one : zero) - (a < zero ? one : zero); });
+    case UNROLLED_ACCUMULATE: return accumulate(step, extent);
   }
 }
 
-// The step with rows and blocks in each other's place.
-inline Pointwise turned(const Pointwise &step) {
-  const auto turn = [](const Operand &o) { return Operand{o.data, o.block_stride, o.stride}; };
+// The step on the blocks from `first` on, with rows and blocks in each other's place.
+inline Pointwise turned(const Pointwise &step, int first) {
+  const auto turn = [=](const Operand &o) {
+    return Operand{o.data + first * o.block_stride, o.block_stride, o.stride};
+  };
   if (step.opcode == UNROLLED_ACCUMULATE)
     return {UNROLLED_ADD, turn(step.destination), turn(step.destination), turn(step.a), UNROLLED_COPY, {}};
   return {step.opcode, turn(step.destination), turn(step.a), turn(step.b), step.then, turn(step.c)};
 }
 
-inline void execute(const Pointwise *code, int count, int rows, int blocks) {
-  if (rows == 1)
-    for (int i = 0; i < count; ++i) execute_one(turned(code[i]), blocks, 1);
+inline void execute(const Pointwise *code, int count, Extent extent) {
+  if (extent.rows == 1)
+    for (int i = 0; i < count; ++i)
+      execute_one(turned(code[i], extent.first), {extent.last - extent.first, 0, 1});
   else
-    for (int i = 0; i < count; ++i) execute_one(code[i], rows, blocks);
+    for (int i = 0; i < count; ++i) execute_one(code[i], extent);
 }
 
 // Calls function(vector) on all numbers, the last ones filled up with `rest`, and puts its results in their place.

@@ -14,7 +14,7 @@ int unrolled_pointwise(int32_t opcode, const float *a, const float *b, float *y,
     std::fill(std::copy(a + i, a + i + n, left), left + block, 0.0f);
     std::fill(std::copy(b + i, b + i + n, right), right + block, 0.0f);
     const Pointwise step{opcode, {result, 0, 0}, {left, 0, 0}, {right, 0, 0}};
-    kernels().execute(&step, 1, 1, 1);
+    kernels().execute(&step, 1, {1, 0, 1});
     std::copy(result, result + n, y + i);
   }
   return UNROLLED_OK;

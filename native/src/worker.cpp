@@ -43,12 +43,12 @@ void Worker::stage(size_t number, int64_t step, int64_t first_row, int64_t last_
       if (piece == 0) fetch_vectors(number, row - first_row, count);
       look_ahead(stage, step, row, count, {b, b + width}, piece, pieces);
       for (const Sums &sums : stage.sums) multiply(sums, row - first_row, count, b, width);
+      resolve(stage, step, row, b);
       const int at_once = std::max(1, executed_rows / count);
       for (int j = 0; j < width; j += at_once) {
-        const int executed = std::min(at_once, width - j);
-        for (int k = j; k < j + executed; ++k) gather(stage, step, row, count, b + k, k);
-        resolve(stage, step, row, b + j, j);
-        kernels().execute(code_.data(), int(stage.code.size()), count, executed);
+        const int end = std::min(j + at_once, width);
+        for (int k = j; k < end; ++k) gather(stage, step, row, count, b + k, k);
+        kernels().execute(code_.data(), int(stage.code.size()), {count, j, end});
       }
     }
   }
@@ -167,25 +167,25 @@ void Worker::gather(const Stage &stage, int64_t step, int64_t row, int rows, int
   for (int index : stage.indexed) {
     const float *first = run_.given.array[index] + unit_block * run_.given.array_rows[index] * block;
     const int64_t *chosen = run_.given.index + run_.offset(index, step) + row;
-    gathered_[index] = register_at(next, 0);
     float *to = register_at(next++, place);
     for (int r = 0; r < rows; ++r) std::memcpy(to + r * block, first + chosen[r] * block, block * sizeof(float));
   }
 }
 
-// Its rows from `row` on at a block of units, whose place in registers is `place`.
-Operand Worker::operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const {
-  if (index >= int(run_.plan.arrays.size())) return {register_at(index, place), block, between_blocks_};
+// Its rows from `row` on, from a block of units on, which is the first in registers.
+Operand Worker::operand(int index, int64_t step, int64_t row, int64_t unit_block) const {
+  if (index >= int(run_.plan.arrays.size())) return {register_at(index, 0), block, between_blocks_};
   const unrolled_array &a = run_.plan.arrays[index];
-  if (a.addressing == UNROLLED_INDEXED)
-    return {gathered_[index] + place * between_blocks_, block, between_blocks_};
+  if (a.addressing == UNROLLED_INDEXED) return {gathered_[index], block, between_blocks_};
   if (has_rows(a)) return run_.at(index, step, row, unit_block);
   const int64_t block_stride = run_.given.array_rows[index] * block, own = a.addressing == UNROLLED_PER_THREAD ? thread_ : 0;
   return {run_.given.array[index] + unit_block * block_stride + own * block, 0, block_stride};
 }
 
-void Worker::resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place) {
-  const auto find = [&](int32_t index) { return operand(index, step, row, unit_block, place); };
+void Worker::resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block) {
+  int next = int(run_.plan.arrays.size()) + run_.plan.registers;
+  for (int index : stage.indexed) gathered_[index] = register_at(next++, 0);
+  const auto find = [&](int32_t index) { return operand(index, step, row, unit_block); };
   for (size_t i = 0; i < stage.code.size(); ++i) {
     const Step &from = stage.code[i];
     code_[i] = {from.opcode, find(from.destination), find(from.a), find(from.b), from.then, find(from.c)};

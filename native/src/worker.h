@@ -28,12 +28,12 @@ class Worker {
 
  private:
   float *register_at(int operand, int unit_block) const;
-  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block, int place) const;
+  Operand operand(int index, int64_t step, int64_t row, int64_t unit_block) const;
   void fetch_vectors(size_t number, int64_t row, int rows);
   void look_ahead(const Stage &stage, int64_t step, int64_t row, int rows, Range units, int64_t piece, int64_t pieces);
   void multiply(const Sums &sums, int64_t row, int rows, int64_t first_block, int width);
   void gather(const Stage &stage, int64_t step, int64_t row, int rows, int64_t unit_block, int place);
-  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block, int place);
+  void resolve(const Stage &stage, int64_t step, int64_t row, int64_t unit_block);
 
   const Run &run_;
   int thread_, part_, parts_;

@@ -1,5 +1,7 @@
 """All layers and directions of a module of torch.nn, each one run of the engine over time."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
@@ -36,4 +38,8 @@ def run_layers(
         steps = torch.cat(outputs, -1) if directions > 1 else outputs[0]
         if module.dropout > 0 and module.training and layer < module.num_layers - 1:
             steps = dropout(steps.contiguous(), module.dropout)
-    return steps, tuple(torch.stack(parts) for parts in zip(*final, strict=True))
+    return steps, tuple(map(_stacked, zip(*final, strict=True)))
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack(tuple(parts)) if len(parts) > 1 else parts[0].unsqueeze(0)

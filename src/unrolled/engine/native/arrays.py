@@ -4,12 +4,14 @@ Rows of one block are neighbours in memory, because they are worked on together:
 few long stretches, which the processor fetches ahead, and no two rows share a place in the caches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.engine.joined import addresses
 from unrolled.engine.native import library
 from unrolled.engine.native.plan import Array, blocks
 from unrolled.engine.native.tape import Place, Tape
@@ -48,6 +50,26 @@ def of_vector(values: Tensor) -> Tensor:
     padded = torch.zeros(blocks(width) * library.BLOCK)
     padded[:width] = values
     return padded
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The vectors among the parameters as memory that the engine can read: where each lies, and what holds it."""
+
+    addresses: Mapping[str, int]
+    held: Sequence[Tensor]
+
+
+def vectors_of(parameters: Mapping[str, Tensor]) -> Vectors:
+    """The vectors among the parameters, which may be joined: themselves where possible, else padded copies."""
+    found = [(key, value) for key, value in parameters.items() if value.dim() == 1]
+    held = dict(found)
+    for key, value in found:
+        names = key.split()
+        if len(value) % (library.BLOCK * len(names)) or not value.is_contiguous() or value.data_ptr() % _LINE:
+            del held[key]
+            held.update(zip(names, map(of_vector, value.chunk(len(names))), strict=True))
+    return Vectors(addresses(held), [*held.values()])
 
 
 def array_rows(tape: Tape, array: Array, first: int = 0, index: np.ndarray | None = None) -> Place:

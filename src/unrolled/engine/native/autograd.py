@@ -46,5 +46,5 @@ def unroll(
         names = tuple(parameters)
         outputs, *final = Unroll.apply(program, names, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, *_ = unroll_forward(program, x, state, separate(parameters), lengths, False, bf16, tokens)
+        outputs, final, *_ = unroll_forward(program, x, state, parameters, lengths, False, bf16, tokens)
     return outputs, tuple(final)

@@ -13,6 +13,7 @@ from torch import Tensor
 from unrolled.engine import reference
 from unrolled.engine.joined import separate
 from unrolled.engine.native import run
+from unrolled.engine.native.arrays import Vectors, vectors_of
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.packs import Packs, packs_of
 from unrolled.engine.native.programs import cell_of
@@ -27,6 +28,7 @@ class Setting:
     cell: CompiledCell
     packs: "ref[Packs]"  # a loss that is kept must not keep the packed weights of its step
     rows: Rows
+    vectors: Vectors
     index: np.ndarray | None  # of a table, as `run.index_of`
     time_first: bool  # the input is in memory with time first, and so are the outputs and the gradient of the input
 
@@ -44,15 +46,16 @@ def unroll_forward(
     """Outputs, in memory with time first if x is; final states; and what the backward pass takes: the trace, empty
     unless `keep`, and the setting.
 
-    `parameters` each by its own name; `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
+    `parameters` may be joined as in `separate`; `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
     """
     named = {name: value.contiguous() for name, value in parameters.items()}
     cell = cell_of(program, x, state, named, bf16, tokens is not None)
     rows = _rows(x, tokens, lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
     packs = packs_of(cell, named)
-    setting = Setting(cell, ref(packs), rows, index, tokens is None and x.stride(0) < x.stride(1))
-    return *run.forward(cell, named, packs, rows, x, state, keep, index, setting.time_first), setting
+    vectors, time_first = vectors_of(named), tokens is None and x.stride(0) < x.stride(1)
+    setting = Setting(cell, ref(packs), rows, vectors, index, time_first)
+    return *run.forward(cell, vectors, packs, rows, x, state, keep, index, time_first), setting
 
 
 def _rows(x: Tensor, tokens: Tensor | None, lengths: Tensor | None) -> Rows:
@@ -79,7 +82,7 @@ class Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """The run, which leaves its trace in the context."""
         states = len(program.states)
-        named = separate(dict(zip(names, given[states:], strict=True)))
+        named = dict(zip(names, given[states:], strict=True))
         outputs, final, trace, ctx.setting = unroll_forward(
             program, x, given[:states], named, lengths, True, bf16, tokens
         )
@@ -94,25 +97,23 @@ class Unroll(torch.autograd.Function):
         program = ctx.program
         lengths, tokens, trace, x, *given = ctx.saved_tensors
         state, parameters = given[: len(program.states)], given[len(program.states) :]
-        whole = dict(zip(ctx.names, parameters, strict=True))
-        named = separate(whole)
+        named = dict(zip(ctx.names, parameters, strict=True))
         if d_outputs is None:
             d_outputs = x.new_zeros(*(x.shape[:-1] if tokens is None else tokens.shape), state[0].shape[1])
         d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True
-            gradients = [d_outputs, *d_states]
+            seeds = [d_outputs, *d_states]
             inputs = [x, *state, *parameters]
-            found = differentiable(program, x, state, named, inputs, lengths, gradients, tokens)
+            found = differentiable(program, x, state, separate(named), inputs, lengths, seeds, tokens)
             return None, None, None, None, None, *found
         setting: Setting = ctx.setting
-        named = {name: value.contiguous() for name, value in named.items()}
         of_input = ctx.needs_input_grad[5]
         words = None if tokens is None else len(x)
-        packs = setting.packs() or packs_of(setting.cell, named)
-        common = (setting.cell, named, packs, setting.rows)
+        packs = setting.packs() or packs_of(setting.cell, {name: value.contiguous() for name, value in named.items()})
+        common = (setting.cell, setting.vectors, packs, setting.rows)
         table = (setting.index, words, setting.time_first)
-        d_x, d_state, d_whole = run.backward(*common, trace, d_outputs, d_states, whole, of_input, *table)
-        return None, None, None, None, None, d_x if of_input else None, *d_state, *d_whole.values()
+        d_x, d_state, gradients = run.backward(*common, trace, d_outputs, d_states, named, of_input, *table)
+        return None, None, None, None, None, d_x if of_input else None, *d_state, *gradients.values()
 
 
 def differentiable(

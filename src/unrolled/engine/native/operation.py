@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine.native import run
+from unrolled.engine.native.arrays import vectors_of
 from unrolled.engine.native.eager import differentiable, unroll_forward
 from unrolled.engine.native.packs import packs_of
 from unrolled.engine.native.programs import cell_of, program_of
@@ -57,7 +58,8 @@ def _unroll_backward(
     cell = cell_of(traced, x, state, named, bf16)
     rows = rows_of(x.shape[0], x.shape[1], lengths)
     packs = packs_of(cell, named)
-    d_x, d_state, found = run.backward(cell, named, packs, rows, trace, d_outputs, d_final, named, of_input)
+    vectors = vectors_of(named)
+    d_x, d_state, found = run.backward(cell, vectors, packs, rows, trace, d_outputs, d_final, named, of_input)
     return [d_x, *d_state, *found.values()]
 
 

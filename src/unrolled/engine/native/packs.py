@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unrolled.engine.joined import addresses
 from unrolled.engine.native import library
 from unrolled.engine.native.compiled import CompiledCell, Part
 from unrolled.engine.native.tape import Place
@@ -44,7 +45,7 @@ def _layout(cell: CompiledCell, wanted: tuple[Key, ...]) -> tuple[list[_Piece], 
 
 
 class Packs:
-    """The packed matrices of one set of parameters, packed when first asked for."""
+    """The packed matrices of one set of parameters, which may be joined, packed when first asked for."""
 
     def __init__(self, cell: CompiledCell, parameters: Mapping[str, Tensor]) -> None:
         self._cell = cell
@@ -61,13 +62,14 @@ class Packs:
         pieces, floats = _layout(self._cell, wanted)
         memory = slab(floats)
         address = memory.data_ptr()
-        of_parameter = {name: (p.data_ptr(), *p.stride()) for name, p in self._parameters.items()}
+        starts = addresses(self._parameters)
+        strides = {name: p.stride() for key, p in self._parameters.items() for name in key.split()}
         matrices = (library.Matrix * len(wanted))()
         for matrix, piece in zip(matrices, pieces, strict=True):
-            start, *strides = of_parameter[piece.part.parameter]
-            matrix.matrix = start + 4 * piece.part.first
+            parameter = piece.part.parameter
+            matrix.matrix = starts[parameter] + 4 * piece.part.first
             matrix.rows, matrix.columns = piece.rows, piece.columns
-            matrix.row_stride, matrix.column_stride = strides[::-1] if piece.transposed else strides
+            matrix.row_stride, matrix.column_stride = strides[parameter][:: -1 if piece.transposed else 1]
             matrix.packed = address + piece.offset
         library.call("unrolled_pack_all", matrices, len(wanted), self._cell.precision, torch.get_num_threads())
         return memory
@@ -78,7 +80,7 @@ _cache: dict[tuple[int, ...], tuple[tuple[int, ...], Packs]] = {}
 
 
 def packs_of(cell: CompiledCell, parameters: Mapping[str, Tensor]) -> Packs:
-    """The packs of these parameters, kept from the last call if no weight has changed since.
+    """The packs of these parameters, which may be joined, kept from the last call if no weight has changed since.
 
     A change is seen by torch's version counter; one that goes round it (through `.data` or numpy) by a fingerprint.
     """

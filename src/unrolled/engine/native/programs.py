@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from unrolled.engine.joined import separate
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BF16, FP32, has_bf16
 from unrolled.equations import Program
@@ -20,12 +21,14 @@ Parameters = Mapping[str, Tensor]
 def cell_of(
     program: Program, x: Tensor, state: Sequence[Tensor], parameters: Parameters, bf16: bool, table: bool = False
 ) -> CompiledCell:
-    """The plans of a Program at the sizes that the shapes show; `bf16`: products in bfloat16, if the machine has it;
-    `table`: x is one."""
+    """The plans of a Program at the sizes that the shapes show; the parameters may be joined; `bf16`: products in
+    bfloat16, if the machine has it; `table`: x is one."""
     text = text_of(program)
     sizes = {program.inputs[0].shape[0]: int(x.shape[-1])}
     sizes.update({s.shape[0]: int(value.shape[1]) for s, value in zip(program.states, state, strict=True)})
-    sizes.update({dimension: int(parameters[name].shape[axis]) for dimension, name, axis in _further_sizes(text)})
+    if further := _further_sizes(text):
+        own = separate(parameters)
+        sizes.update({dimension: int(own[name].shape[axis]) for dimension, name, axis in further})
     weights = sum(value.numel() for value in parameters.values() if value.dim() == 2)
     hoisting = table or state[0].shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
     return _compiled(text, tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.joined import separate
-from unrolled.engine.native.arrays import of_vector
+from unrolled.engine.joined import addresses as addresses_of
+from unrolled.engine.native.arrays import Vectors
 from unrolled.engine.native.backward import record_backward
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.forward import record_forward
@@ -27,7 +27,7 @@ Parameters = Mapping[str, Tensor]
 
 def forward(
     cell: CompiledCell,
-    parameters: Parameters,
+    vectors: Vectors,
     packs: Packs,
     rows: Rows,
     x: Tensor,
@@ -37,7 +37,7 @@ def forward(
     time_first: bool = False,
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """Outputs (batch, time, size), in memory with time first if `time_first`, or packed as x is; final states
-    (batch, size); the trace, empty unless `keep`.
+    (batch, size); the trace, empty unless `keep`. `vectors` are those of the parameters.
 
     With an `index`, from `index_of`, x is a table.
     """
@@ -49,7 +49,7 @@ def forward(
     recorded = _recorded(cell, rows, shape, record_forward)
     final = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
     trace = slab(trace_floats(cell, rows.batch, rows.time, words) if keep else 0)
-    work, vectors = slab(recorded.work), _vectors(parameters)
+    work = slab(recorded.work)
     addresses = _addresses(index) | {
         "x": x.data_ptr(),
         "outputs": outputs.data_ptr(),
@@ -57,7 +57,7 @@ def forward(
         "work": work.data_ptr(),
     }
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
-    addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
+    addresses.update({f"parameter {name}": address for name, address in vectors.addresses.items()})
     for name, start, end in zip(cell.states, state, final, strict=True):
         addresses[f"state {name}"], addresses[f"final {name}"] = start.data_ptr(), end.data_ptr()
     recorded.tape.place(addresses)
@@ -67,7 +67,7 @@ def forward(
 
 def backward(
     cell: CompiledCell,
-    parameters: Parameters,
+    vectors: Vectors,
     packs: Packs,
     rows: Rows,
     trace: Tensor,
@@ -97,7 +97,7 @@ def backward(
     recorded = _recorded(cell, rows, shape, record_backward)
     d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
     gradients = {key: _gradient(key, value, recorded.written) for key, value in like.items()}
-    work, vectors, sums = slab(recorded.work), _vectors(parameters), torch.zeros(recorded.sums)
+    work, sums = slab(recorded.work), torch.zeros(recorded.sums)
     addresses = _addresses(index) | {
         "d_outputs": d_outputs.data_ptr(),
         "d_x": d_x.data_ptr(),
@@ -105,8 +105,8 @@ def backward(
     }
     addresses.update({"work": work.data_ptr(), "sums": sums.data_ptr()})
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
-    addresses.update({f"parameter {name}": vector.data_ptr() for name, vector in vectors.items()})
-    addresses.update({f"gradient {name}": part.data_ptr() for name, part in separate(gradients).items()})
+    addresses.update({f"parameter {name}": address for name, address in vectors.addresses.items()})
+    addresses.update({f"gradient {name}": address for name, address in addresses_of(gradients).items()})
     for name, end, start in zip(cell.states, d_final, d_state, strict=True):
         addresses[f"d_final {name}"], addresses[f"d_state {name}"] = end.data_ptr(), start.data_ptr()
     recorded.tape.place(addresses)
@@ -172,7 +172,3 @@ def _zeros_where_short(rows: Rows, width: int, time_first: bool) -> Tensor:
 
 def _gradient(key: str, like: Tensor, written: frozenset[str]) -> Tensor:
     return torch.empty(like.shape) if written.issuperset(key.split()) else torch.zeros(like.shape)
-
-
-def _vectors(parameters: Parameters) -> dict[str, Tensor]:
-    return {name: of_vector(p) for name, p in parameters.items() if p.dim() == 1}
