@@ -20,6 +20,7 @@ from benchmarks.peers import BUILT_IN, OWN_THREADS, Case, Run, runs
 from unrolled.engine.native import library
 
 SIZES = [(32, 64, 128, 256), (64, 128, 256, 256), (64, 128, 512, 512), (32, 64, 1024, 1024)]
+BATCHES = 7  # ragged ones, each of other lengths
 LOOPED = (32, 20, 256, 256)
 LOOPED_CELLS = ("gru", "peephole_lstm", "minimal_gated_unit", "RNN", "GRU", "LSTM")
 COLUMNS = (
@@ -88,7 +89,7 @@ def tables(quick: bool, repeats: int) -> list[dict[str, object]]:
                 rows += measure("full", Case(cell, *size), backward, False, repeats, reached)
     generator = torch.Generator().manual_seed(0)
     for batch, steps, inputs, hidden in SIZES[:1] if quick else SIZES[:2]:
-        lengths = torch.randint(steps // 8, steps + 1, (batch,), generator=generator)
+        lengths = tuple(torch.randint(steps // 8, steps + 1, (BATCHES, batch), generator=generator))
         for cell in BUILT_IN:
             for packed in (False, True):
                 for backward in (False, True):

@@ -1,6 +1,7 @@
 """The same recurrent layer by everyone who can run it here: a name, and one call that runs it."""
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,15 +23,18 @@ Run = Callable[[], None]
 
 @dataclass(frozen=True)
 class Case:
-    """A cell by its name in `unrolled.cells` (or RNN, GRU, LSTM: the modules of torch.nn) and the sizes; `packed`: the
-    sequences of these lengths are in a PackedSequence already."""
+    """A cell by its name in `unrolled.cells` (or RNN, GRU, LSTM: the modules of torch.nn) and the sizes.
+
+    `lengths` are those of several ragged batches, which take turns, for in training no batch is like the one before;
+    `packed`: their sequences are in a PackedSequence already.
+    """
 
     cell: str
     batch: int
     steps: int
     inputs: int
     hidden: int
-    lengths: Tensor | None = None
+    lengths: tuple[Tensor, ...] = ()
     packed: bool = False
 
     @property
@@ -43,7 +47,9 @@ class Case:
         sizes = {"input": self.inputs, "hidden": self.hidden}
         shapes = [self.program.shape_of(p, sizes) for p in self.program.parameters]
         weights = sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
-        rows = self.batch * self.steps if self.lengths is None else int(self.lengths.sum())
+        rows = self.batch * self.steps
+        if self.lengths:
+            rows = sum(int(each.sum()) for each in self.lengths) / len(self.lengths)
         return (3.0 if backward else 1.0) * 2 * rows * weights
 
 
@@ -53,7 +59,7 @@ def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
     sizes = {"input": case.inputs, "hidden": case.hidden}
     bound = case.hidden**-0.5
     parameters = {
-        p.name: torch.empty(case.program.shape_of(p, sizes)).uniform_(-bound, bound).requires_grad_()
+        p.name: torch.nn.Parameter(torch.empty(case.program.shape_of(p, sizes)).uniform_(-bound, bound))
         for p in case.program.parameters
     }
     x = torch.randn(case.batch, case.steps, case.inputs, requires_grad=True)
@@ -62,7 +68,7 @@ def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
     leaves = [*parameters.values(), x]
 
     def with_engine(engine: Callable[..., tuple[Tensor, object]]) -> Run:
-        return _run(lambda: engine(case.program, parameters, x, state, case.lengths)[0], leaves, seed, backward)
+        return _run(lambda: (engine(case.program, parameters, x, state)[0], seed), leaves, backward)
 
     if case.cell in BUILT_IN and not loops:
         found = _modules(case, backward)
@@ -72,9 +78,9 @@ def runs(case: Case, backward: bool, loops: bool) -> dict[str, Run]:
         found["loop"] = with_engine(reference.unroll)
         if case.steps <= COMPILED_AT_MOST:
             found["loop, compiled"] = with_engine(torch.compile(reference.unroll))
-    if not backward and case.cell in BUILT_IN and case.lengths is None and _installed("onnxruntime", "onnx"):
+    if not backward and case.cell in BUILT_IN and not case.lengths and _installed("onnxruntime", "onnx"):
         found["onnxruntime"] = _onnxruntime(case, x)
-    if case.cell in BUILT_IN and case.lengths is None and _installed("keras", "jax"):
+    if case.cell in BUILT_IN and not case.lengths and _installed("keras", "jax"):
         found["keras, jax"] = _keras(case, x, seed, backward)
     return found
 
@@ -83,18 +89,22 @@ def _installed(*names: str) -> bool:
     return all(importlib.util.find_spec(name) for name in names)
 
 
-def _run(call: Callable[[], Tensor], leaves: list[Tensor], seed: Tensor, backward: bool) -> Run:
+def _run(call: Callable[[], tuple[Tensor, Tensor]], leaves: list[Tensor], backward: bool) -> Run:
+    """`call` gives the outputs and the seed of their gradients."""
+
     def run() -> None:
         if not backward:
             with torch.no_grad():
                 call()
             return
-        torch.autograd.backward(call(), seed)
+        outputs, seed = call()
+        torch.autograd.backward(outputs, seed)
         for leaf in leaves:
             leaf.grad = None
         with torch.no_grad():  # what an optimizer does to all weights, so that packing them is paid for
-            for leaf in leaves[:-1]:
-                leaf.mul_(1.0)
+            for leaf in leaves:
+                if isinstance(leaf, torch.nn.Parameter):
+                    leaf.mul_(1.0)
 
     return run
 
@@ -108,31 +118,32 @@ def _modules(case: Case, backward: bool) -> dict[str, Run]:
     theirs = getattr(torch.nn, case.cell)(case.inputs, case.hidden)
     ours = getattr(unrolled.nn, case.cell)(case.inputs, case.hidden)
     ours.load_state_dict(theirs.state_dict())
-    x, seed = torch.randn(time, batch, case.inputs), torch.randn(time, batch, case.hidden)
-    if case.lengths is not None and case.packed:
-        packed = rnn.pack_padded_sequence(x, case.lengths, enforce_sorted=False)
-        x, seed = packed.data.clone(), torch.randn(len(packed.data), case.hidden)
-
-    def outputs(module: torch.nn.RNNBase) -> Tensor:
-        if case.lengths is None:
-            return module(x)[0]
-        if case.packed:
-            given = rnn.PackedSequence(x, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-            return module(given)[0].data
-        given = rnn.pack_padded_sequence(x, case.lengths, enforce_sorted=False)
-        return rnn.pad_packed_sequence(module(given)[0], total_length=time)[0]
-
-    def with_lengths() -> Tensor:
-        return layer(x.transpose(0, 1), None, case.lengths)[0].transpose(0, 1)
-
     layer = Recurrent(case.program, case.inputs, case.hidden)
-    x.requires_grad_()
-    padded = case.lengths is not None and not case.packed
-    native, own = (with_lengths, layer) if padded else (lambda: outputs(ours), ours)
-    return {
-        "native": _run(native, [*own.parameters(), x], seed, backward),
-        "torch.nn": _run(lambda: outputs(theirs), [*theirs.parameters(), x], seed, backward),
-    }
+    x, seed = torch.randn(time, batch, case.inputs), torch.randn(time, batch, case.hidden)
+    batches = [rnn.pack_padded_sequence(x, lengths, enforce_sorted=False) for lengths in case.lengths]
+    leaves = [packed.data.clone() for packed in batches] if case.packed else [x]
+    seeds = [torch.randn(len(steps), case.hidden) for steps in leaves] if case.packed else [seed]
+    for leaf in leaves:
+        leaf.requires_grad_()
+
+    def run(module: torch.nn.Module) -> Run:
+        turns = itertools.cycle(range(max(1, len(batches))))
+
+        def call() -> tuple[Tensor, Tensor]:
+            turn = next(turns)
+            if not batches:
+                return module(x)[0], seed
+            if case.packed:
+                sizes, order, back = batches[turn][1:]
+                return module(rnn.PackedSequence(leaves[turn], sizes, order, back))[0].data, seeds[turn]
+            if module is layer:
+                return layer(x.transpose(0, 1), None, case.lengths[turn])[0].transpose(0, 1), seed
+            given = rnn.pack_padded_sequence(x, case.lengths[turn], enforce_sorted=False)
+            return rnn.pad_packed_sequence(module(given)[0], total_length=time)[0], seed
+
+        return _run(call, [*module.parameters(), *leaves], backward)
+
+    return {"native": run(layer if case.lengths and not case.packed else ours), "torch.nn": run(theirs)}
 
 
 def _onnxruntime(case: Case, x: Tensor) -> Run:

@@ -5,7 +5,7 @@ import torch
 from agreement import assert_native_agrees, by_reference, random_case, table_case
 
 from unrolled.cells import CELLS
-from unrolled.engine.native import autograd, backward, programs
+from unrolled.engine.native import autograd, backward, programs, run
 from unrolled.engine.native.schedule import readers_follow
 from unrolled.engine.packed import pack
 from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
@@ -99,6 +99,26 @@ def test_ragged_batches(name, lengths):
     program = CELLS[name]
     case = random_case(program, 5, 6, {"input": 3, "hidden": 17})
     assert_native_agrees(program, case, torch.tensor(lengths))
+
+
+def test_ragged_batches_one_after_the_other():
+    """What was recorded for some lengths is used for the same ones in the same order, and for no others."""
+    program, lengths = (
+        CELLS["lstm"],
+        [[3, 6, 1, 5], [3, 6, 1, 5], [6, 3, 1, 5], [5, 5, 5, 5], [0, 2, 6, 6], [3, 6, 1, 5]],
+    )
+    for each in lengths:
+        assert_native_agrees(program, random_case(program, 4, 6, {"input": 5, "hidden": 32}), torch.tensor(each))
+
+
+def test_ragged_tapes_are_few():
+    program = CELLS["gru"]
+    parameters, x, state = random_case(program, 4, 30, {"input": 5, "hidden": 16})
+    for longest in range(5, 30):
+        lengths = torch.tensor([longest, 1, 2, 3])
+        autograd.unroll(program, parameters, x, state, lengths)[0].sum().backward()
+    cell = programs.cell_of(program, x, state, parameters, False)
+    assert 0 < len(cell.ragged_tapes) <= run._KEPT_RAGGED
 
 
 @pytest.mark.parametrize("name", ["lstm", "min_gru", "torch_rnn_tanh"])

@@ -50,7 +50,7 @@ class MatrixGradients:
         array = self._recorder.arrays[name]
         if name in cell.states and rows.lengths is not None:
             moved = self._recorder.arrays[PREVIOUS]
-            index = rows.previous()[piece.start : piece.start + piece.rows]
+            index = rows.previous[piece.start : piece.start + piece.rows]
             source = array_rows(tape, array, index=index)
             copy(tape, array_rows(tape, moved), source, piece.rows, cell.width(name), False, self._recorder.threads)
             return moved, 0

@@ -120,6 +120,7 @@ class Plan:
                 library.Stage(units, first_product, len(stage.products), first_instruction, len(stage.instructions))
             )
         self._constants = numbers.constants
+        self._constant_addresses = [values.ctypes.data for values in self.constants]
         arrays = [
             library.Array(m.addressing, m.table, self.widths[name], padded(self.widths[name]))
             for name, m in self.memory.items()
@@ -166,8 +167,8 @@ class Plan:
         """Record a run of the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start, both
         int64; `index` the rows of indexed arrays."""
         given = [arrays[name] for name in self.memory]
-        addresses = tape.put(*(array.place for array in given), *self._constants.values())
-        rows = tape.put(*(array.rows for array in given), *(1 for _ in self._constants))
+        addresses = tape.put(*(array.place for array in given), *self._constant_addresses)
+        rows = tape.put(*(array.rows for array in given), *(1 for _ in self._constant_addresses))
         outside = any(memory.addressing == library.OUTSIDE for memory in self.memory.values())
         strides = tape.put(*(array.row_stride for array in given)) if outside else None
         packed = tape.put(*(matrices[key] for key in self.matrices))

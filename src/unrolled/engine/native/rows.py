@@ -5,6 +5,7 @@ the lengths. States have the rows of the start before those of the steps.
 """
 
 import functools
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,39 +42,45 @@ class Rows:
         """Rows of all steps together."""
         return int(self.active.sum())
 
+    @functools.cached_property
+    def key(self) -> tuple[object, ...]:
+        """Other rows with the same key are the same."""
+        lengths, order = (None if values is None else values.tobytes() for values in (self.lengths, self.order))
+        return self.batch, self.time, lengths, order, self.packed
+
     def forward_tables(self, keep: bool) -> np.ndarray:
         """(3, steps): the rows of a step, of its previous states, of its new states.
 
         Without `keep` the states of two steps take turns in 2 x batch rows.
         """
-        steps = np.arange(len(self.active))
         if keep:
-            following = self.batch + self.starts
-            previous = np.concatenate([np.zeros(1, np.int64), following[:-1]])[: len(steps)]
-        else:
-            previous, following = steps % 2 * self.batch, (steps + 1) % 2 * self.batch
-        return np.ascontiguousarray(np.stack([self.starts, previous, following]), np.int64)
+            return self._kept_tables
+        turn = np.arange(len(self.active)) % 2 * self.batch
+        return np.stack([self.starts, turn, self.batch - turn])
+
+    @functools.cached_property
+    def _kept_tables(self) -> np.ndarray:
+        following = self.batch + self.starts
+        previous = np.concatenate([np.zeros(1, np.int64), following[:-1]])[: len(following)]
+        return np.stack([self.starts, previous, following])
 
     def backward_tables(self, piece: Piece) -> np.ndarray:
         """(6, steps of the piece), last step first: as forward, where gradients of states are read and written, and the
         rows within the piece."""
         steps = slice(piece.first, piece.last)
         turn = (len(self.active) - 1 - np.arange(piece.first, piece.last)) % 2 * self.batch
-        tables = [*self.forward_tables(keep=True)[:, steps], turn, self.batch - turn, self.starts[steps] - piece.start]
-        return np.ascontiguousarray(np.stack(tables)[:, ::-1], np.int64)
+        tables = [*self._kept_tables[:, steps], turn, self.batch - turn, self.starts[steps] - piece.start]
+        return np.stack(tables)[:, ::-1]
 
     def pieces(self, rows: int) -> list["Piece"]:
-        """All steps, from the last to the first, in pieces of so many rows or a step."""
-        pieces: list[Piece] = []
-        last = len(self.active)
-        while last > 0:
-            first = last - 1
-            end = int(self.starts[first] + self.active[first])
-            while first > 0 and end - self.starts[first - 1] <= rows:
-                first -= 1
-            pieces.append(Piece(first, last, int(self.starts[first]), end - int(self.starts[first])))
-            last = first
-        return pieces
+        """All steps, from the last to the first, in pieces of about so many rows, or a step."""
+        count = max(1, min(len(self.active), round(self.total / rows)))
+        cuts = np.searchsorted(self.starts, self.total * np.arange(count + 1) // count)
+        starts = [*self.starts.tolist(), self.total]
+        bounds = list(itertools.pairwise(cuts.tolist()))[::-1]
+        return [
+            Piece(first, last, starts[first], starts[last] - starts[first]) for first, last in bounds if first < last
+        ]
 
     def places(self, of_sequence: int, of_step: int) -> np.ndarray:
         """(total,): how far from the start of (batch, time, width) with these strides each packed row is.
@@ -112,9 +119,10 @@ class Rows:
             return np.asarray(np.where(self.lengths > 0, self.batch + starts[self.lengths - 1], 0) + row)
         return np.asarray(self.lengths % 2 * self.batch + row)
 
+    @functools.cached_property
     def previous(self) -> np.ndarray:
         """(total,): the row of the state before each packed row."""
-        return np.asarray(np.repeat(self.forward_tables(keep=True)[1], self.active) + self._row)
+        return np.asarray(np.repeat(self._kept_tables[1], self.active) + self._row)
 
     @functools.cached_property
     def _step(self) -> np.ndarray:

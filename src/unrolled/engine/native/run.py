@@ -20,7 +20,8 @@ from unrolled.engine.native.rows import Rows
 from unrolled.engine.native.workspace import result, slab
 from unrolled.errors import UnrolledError
 
-_KEPT = 64  # tapes that are kept for one cell
+_KEPT = 64  # tapes that are kept for one cell, those used last
+_KEPT_RAGGED = 4  # and of ragged batches: lengths come again in the next layer and direction, hardly in the next batch
 
 Parameters = Mapping[str, Tensor]
 
@@ -133,16 +134,13 @@ def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
 
 
 def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Callable[..., Recorded]) -> Recorded:
-    """The tape of these shapes; that of full rows is kept, for each Python thread its own."""
-    if rows.lengths is not None:
-        return record(cell, rows, *shape)
-    found: Recorded | None
-    key = (record, rows.batch, rows.time, shape, threading.get_ident())
-    found = cell.tapes.get(key)
-    if found is None:
-        if len(cell.tapes) >= _KEPT:
-            cell.tapes.clear()
-        found = cell.tapes[key] = record(cell, rows, *shape)
+    """The tape of these shapes and lengths, kept for each Python thread its own."""
+    kept, most = (cell.tapes, _KEPT) if rows.lengths is None else (cell.ragged_tapes, _KEPT_RAGGED)
+    key = (record, rows.key, shape, threading.get_ident())
+    found: Recorded = kept.pop(key, None) or record(cell, rows, *shape)
+    kept[key] = found
+    if len(kept) > most:
+        kept.pop(next(iter(kept)), None)
     return found
 
 

@@ -7,7 +7,7 @@ of a small layer. So it is done when a shape is first seen; to play a tape, addr
 import ctypes
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from unrolled.engine.native import library
 _OWN = ""  # the slot of the tape's own memory
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A place in memory: `offset` bytes after the address of a slot, which is known when the tape is played."""
 
     slot: str
@@ -34,51 +33,61 @@ class Tape:
     def __init__(self) -> None:
         self._words: list[int] = []
         self._patches: list[tuple[int, Place]] = []
-        self._calls: list[tuple[str, list[int]]] = []  # function, and the words that are its arguments
-        self._held: list[np.ndarray] = []
+        self._arrays: list[tuple[int, np.ndarray]] = []
+        self._calls: list[tuple[str, int, int]] = []  # function, and the words that are its arguments
 
     def put(self, *values: "int | Place | np.ndarray | None") -> Place:
-        """A structure or list of these words. An array, which is kept, stands for its address, None for no address."""
+        """A structure or list of these words. An array of 64-bit words, of which the tape gets a copy, stands for its
+        address, None for no address."""
         words = self._words
         first = len(words)
         for value in values:
-            if isinstance(value, Place):
-                self._patches.append((len(words), value))
-                words.append(0)
-            elif isinstance(value, np.ndarray):
-                self._held.append(value)
-                words.append(value.ctypes.data)
-            else:
-                words.append(value or 0)
+            kind = type(value)
+            if kind is int:
+                words.append(value)  # type: ignore[arg-type]
+                continue
+            if kind is Place:
+                self._patches.append((len(words), value))  # type: ignore[arg-type]
+            elif kind is np.ndarray:
+                self._arrays.append((len(words), value))  # type: ignore[arg-type]
+            words.append(0)
         return Place(_OWN, 8 * first)
 
     def call(self, function: str, *arguments: int | Place) -> None:
         """Record a call; the function gets the place for a message after `arguments`."""
         first = self.put(*arguments).offset // 8
-        self._calls.append((function, list(range(first, first + len(arguments)))))
+        self._calls.append((function, first, first + len(arguments)))
 
     def finish(self) -> "Tape":
         """The tape, ready to be placed and played; nothing more can be recorded."""
-        self._memory = np.array([*self._words, 0], np.int64)
+        parts = [array.reshape(-1) for _, array in self._arrays]
+        self._memory = np.concatenate([np.array([*self._words, 0], np.int64), *parts])
         self._message = ctypes.create_string_buffer(library.MESSAGE)
+        start = self._memory.ctypes.data
+        at = start + 8 * (len(self._words) + 1)
+        for (word, _), part in zip(self._arrays, parts, strict=True):
+            self._memory[word] = at
+            at += 8 * len(part)
+        patches: list[tuple[int, Place]] = []
         for word, place in self._patches:
             if place.slot == _OWN:
-                self._memory[word] = self._memory.ctypes.data + place.offset
-        patches = [(word, place) for word, place in self._patches if place.slot != _OWN]
+                self._memory[word] = start + place.offset
+            else:
+                patches.append((word, place))
         self._slots = list(dict.fromkeys(place.slot for _, place in patches))
         number = {slot: at for at, slot in enumerate(self._slots)}
         self._where = np.array([word for word, _ in patches], np.int64)
         self._slot = np.array([number[place.slot] for _, place in patches], np.int64)
         self._offset = np.array([place.offset for _, place in patches], np.int64)
+        words = self._memory[: len(self._words)].tolist()
         self._ready: list[tuple[str, Callable[..., int], list[int]]] = [
-            (name, getattr(library.library(), name), [int(self._memory[at]) for at in arguments])
-            for name, arguments in self._calls
+            (name, getattr(library.library(), name), words[first:last]) for name, first, last in self._calls
         ]
         patch_of = {word: number for number, (word, _) in enumerate(patches)}
         self._passed = [  # what a call is given as it is: its arguments, and of which patch each of them is
-            (own, at, patch_of[word])
-            for (_, _, own), (_, arguments) in zip(self._ready, self._calls, strict=True)
-            for at, word in enumerate(arguments)
+            (own, word - first, patch_of[word])
+            for (_, _, own), (_, first, last) in zip(self._ready, self._calls, strict=True)
+            for word in range(first, last)
             if word in patch_of
         ]
         return self
