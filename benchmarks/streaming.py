@@ -38,7 +38,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=100, help="steps of a turn")
+    parser.add_argument(
+        "--steps", type=int, default=300, help="steps of a turn; its first finds no weights in the caches"
+    )
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print("cell  hidden layers batch   torch.nn   unrolled    ratio (lowest, highest of the turns)")

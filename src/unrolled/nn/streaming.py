@@ -5,6 +5,7 @@ A step like one before it, in kind and shapes, with the same weights and engine,
 
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.engine import autocast_bf16, separate, wanted_engine
-from unrolled.engine.native.single_step import ReadyStep, state_of
+from unrolled.engine.native.single_step import ReadyStep, Seen
 from unrolled.nn.programs import gates, program_of
 from unrolled.nn.weights import Weights, weights_of
 
@@ -21,7 +22,7 @@ _KEPT = 64  # steps that are kept ready for one module, by thread and sizes
 
 Key = tuple[Any, ...]
 
-_ready: WeakKeyDictionary[nn.Module, dict[Key, tuple[tuple[int, ...], ReadyStep]]] = WeakKeyDictionary()
+_ready: WeakKeyDictionary[nn.Module, dict[Key, tuple[Seen, ReadyStep]]] = WeakKeyDictionary()
 
 
 def run_step(
@@ -29,12 +30,12 @@ def run_step(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One step of all layers: x and states as torch.nn takes them, with one step, to output and new states."""
     kept, key = _ready.setdefault(module, {}), _key(module, x, states)
-    now = state_of([weight for layer in weights for weight in layer])
+    flat = list(chain.from_iterable(weights))
     found = kept.get(key)
-    if found is None or found[0] != now or not now:
+    if found is None or not found[0].unchanged(flat):
         if len(kept) >= _KEPT:
             kept.clear()
-        found = kept[key] = (now, _ready_step(module, weights, x, states, autocast_bf16()))
+        found = kept[key] = (Seen(flat), _ready_step(module, weights, x, states, autocast_bf16()))
     return found[1](x, states)
 
 
@@ -46,8 +47,7 @@ def step_again(module: nn.RNNBase, x: Any, hx: Any) -> tuple[Tensor, tuple[Tenso
     found = kept.get(_key(module, x, states))
     if found is None or wanted_engine() == "reference":
         return None
-    now = state_of([weight for layer in weights_of(module) for weight in layer])
-    return found[1](x, states) if now and now == found[0] else None
+    return found[1](x, states) if found[0].unchanged(list(chain.from_iterable(weights_of(module)))) else None
 
 
 def _key(module: nn.RNNBase, x: Tensor, states: Sequence[Tensor]) -> Key:

@@ -32,7 +32,7 @@ Parameters = Mapping[str, Tensor]
 class ReadyStep:
     """`ready(x, states)` runs one step with the matrices that the layers held when it was made; vectors are read anew.
 
-    See `state_of` for whether a matrix has changed. Only one thread at a time may run it.
+    See `Seen` for whether a matrix has changed. Only one thread at a time may run it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ReadyStep:
         for directions in layers:
             self._layers.append([_Layer(program, own, batch, width, states, bf16) for own in directions])
             width = sum(layer.output_width for layer in self._layers[-1])
-        self._width = width
+        self._output = torch.empty((*x.shape[:-1], width), device="cpu")  # what an output is like
         self._states = [(f"state {s.name}", f"new {s.name}") for s in program.states]
         self._copied = [pair for directions in self._layers for layer in directions for pair in layer.copied]
         self._tape = self._record(batch)
@@ -80,7 +80,7 @@ class ReadyStep:
         (..., batch, size) and the new states; one sequence alone may lack the dimension of the batch."""
         for own, given in self._copied:
             own.copy_(given)
-        x, output = x.contiguous(), torch.empty((*x.shape[:-1], self._width))
+        x, output = x.contiguous(), torch.empty_like(self._output)
         move = self._tape.move
         move("x", x.data_ptr())
         move("output", output.data_ptr())
@@ -156,21 +156,34 @@ def _to_tensor(tape: Tape, place: Place, stride: int, array: Array, batch: int, 
     copy(tape, tape.put(place, None, stride, library.BLOCK), array_rows(tape, array), batch, width, False, 1)
 
 
-def state_of(weights: Sequence[Tensor]) -> tuple[int, ...]:
-    """Numbers that change when a matrix among `weights` changes or any weight moves; empty if that can't be told.
+class Seen:
+    """Weights as they are now, to be asked later whether they still are.
 
     Changes are seen as in `packs_of`: by torch's version counter and, where one goes round it, by a fingerprint.
     """
-    fingerprint = library.library().unrolled_fingerprint
-    seen: list[int] = []
-    for weight in weights:
-        if weight.is_inference() or not weight.is_contiguous():
-            return ()
-        address = weight.data_ptr()
-        seen.append(address)
-        if weight.dim() == 2:
-            seen += (weight._version, fingerprint(address, weight.numel()))
-    return tuple(seen)
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        self._told = not any(w.is_inference() or not w.is_contiguous() for w in weights)
+        self._fingerprint = library.library().unrolled_fingerprint
+        self._seen: list[tuple[int, int, int, int]] = []  # address; of a matrix numbers, version and fingerprint
+        for weight in weights if self._told else ():
+            address, numbers = weight.data_ptr(), weight.numel() if weight.dim() == 2 else 0
+            of_matrix = (weight._version, self._fingerprint(address, numbers)) if numbers else (0, 0)
+            self._seen.append((address, numbers, *of_matrix))
+
+    def unchanged(self, weights: Sequence[Tensor]) -> bool:
+        """Whether no matrix has changed and no weight has moved; False if that can't be told. Of vectors, which are
+        read anew in each step, other numbers in the same place are no change."""
+        if not self._told or len(weights) != len(self._seen):
+            return False
+        for weight, (address, numbers, version, fingerprint) in zip(weights, self._seen, strict=True):
+            if weight.data_ptr() != address or not weight.is_contiguous():
+                return False
+            if numbers and (weight.is_inference() or weight._version != version):
+                return False
+            if numbers and self._fingerprint(address, numbers) != fingerprint:
+                return False
+        return True
 
 
 @functools.lru_cache(maxsize=128)

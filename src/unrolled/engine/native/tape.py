@@ -62,6 +62,7 @@ class Tape:
         """The tape, ready to be placed and played; nothing more can be recorded."""
         parts = [array.reshape(-1) for _, array in self._arrays]
         self._memory = np.concatenate([np.array([*self._words, 0], np.int64), *parts])
+        self._view = self._memory.data  # quicker for a single word
         self._message = ctypes.create_string_buffer(library.MESSAGE)
         start = self._memory.ctypes.data
         at = start + 8 * (len(self._words) + 1)
@@ -103,7 +104,7 @@ class Tape:
     def move(self, slot: str, address: int) -> None:
         """Say where one slot lies from now on, which no call is given as it is; after `place`."""
         for word, offset in self._of_slot[slot]:
-            self._memory[word] = address + offset
+            self._view[word] = address + offset
 
     @functools.cached_property
     def _of_slot(self) -> dict[str, list[tuple[int, int]]]:
