@@ -4,14 +4,13 @@ Rows of one block are neighbours in memory, because they are worked on together:
 few long stretches, which the processor fetches ahead, and no two rows share a place in the caches.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unrolled.engine.joined import addresses
 from unrolled.engine.native import library
 from unrolled.engine.native.plan import Array, blocks
 from unrolled.engine.native.tape import Place, Tape
@@ -52,24 +51,29 @@ def of_vector(values: Tensor) -> Tensor:
     return padded
 
 
-@dataclass(frozen=True)
-class Vectors:
+class Vectors(NamedTuple):
     """The vectors among the parameters as memory that the engine can read: where each lies, and what holds it."""
 
-    addresses: Mapping[str, int]
-    held: Sequence[Tensor]
+    addresses: dict[str, int]
+    held: list[Tensor]
 
 
 def vectors_of(parameters: Mapping[str, Tensor]) -> Vectors:
     """The vectors among the parameters, which may be joined: themselves where possible, else padded copies."""
-    found = [(key, value) for key, value in parameters.items() if value.dim() == 1]
-    held = dict(found)
-    for key, value in found:
+    found = Vectors({}, [])
+    for key, value in parameters.items():
+        if value.dim() == 2:
+            continue
         names = key.split()
-        if len(value) % (library.BLOCK * len(names)) or not value.is_contiguous() or value.data_ptr() % _LINE:
-            del held[key]
-            held.update(zip(names, map(of_vector, value.chunk(len(names))), strict=True))
-    return Vectors(addresses(held), [*held.values()])
+        width, address = len(value) // len(names), value.data_ptr()
+        if width % library.BLOCK == 0 and value.is_contiguous() and address % _LINE == 0:
+            found.held.append(value)
+            found.addresses.update((name, address + at * _FLOAT * width) for at, name in enumerate(names))
+            continue
+        for name, part in zip(names, value.chunk(len(names)), strict=True):
+            found.held.append(of_vector(part))
+            found.addresses[name] = found.held[-1].data_ptr()
+    return found
 
 
 def array_rows(tape: Tape, array: Array, first: int = 0, index: np.ndarray | None = None) -> Place:

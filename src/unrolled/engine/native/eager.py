@@ -2,8 +2,7 @@
 the caller and the engine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 import numpy as np
@@ -21,15 +20,14 @@ from unrolled.engine.native.rows import Rows, packed_rows, rows_of
 from unrolled.equations import Program
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What a forward run and its backward one have in common."""
 
     cell: CompiledCell
     packs: "ref[Packs]"  # a loss that is kept must not keep the packed weights of its step
     rows: Rows
     vectors: Vectors
-    index: np.ndarray | None  # of a table, as `run.index_of`
+    table_index: np.ndarray | None  # as `run.index_of`
     time_first: bool  # the input is in memory with time first, and so are the outputs and the gradient of the input
 
 
@@ -111,7 +109,7 @@ class Unroll(torch.autograd.Function):
         words = None if tokens is None else len(x)
         packs = setting.packs() or packs_of(setting.cell, {name: value.contiguous() for name, value in named.items()})
         common = (setting.cell, setting.vectors, packs, setting.rows)
-        table = (setting.index, words, setting.time_first)
+        table = (setting.table_index, words, setting.time_first)
         d_x, d_state, gradients = run.backward(*common, trace, d_outputs, d_states, named, of_input, *table)
         return None, None, None, None, None, d_x if of_input else None, *d_state, *gradients.values()
 
