@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 8
+#define UNROLLED_ABI 9
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
@@ -163,6 +163,21 @@ int unrolled_cross_entropy(void *logits, int32_t precision, const int64_t *targe
  * Which ones is a function of `seed` and i alone. */
 int unrolled_dropout(const float *from, float *to, int64_t count, uint64_t seed, int32_t dropped, int32_t threads,
                      char *message);
+
+/* Calls of unrolled_plan_run, unrolled_pack_all, unrolled_copy_rows, unrolled_add_rows and unrolled_outer, one after the
+ * other up to the first that fails. The arguments are those of the function but the message, each in a word. */
+enum {
+  UNROLLED_CALL_RUN = 0,
+  UNROLLED_CALL_PACK = 1,
+  UNROLLED_CALL_COPY = 2,
+  UNROLLED_CALL_ADD = 3,
+  UNROLLED_CALL_OUTER = 4
+};
+typedef struct {
+  int64_t function;
+  const int64_t *arguments;
+} unrolled_call;
+int unrolled_play(const unrolled_call *calls, int64_t count, char *message);
 
 /* Runs `rounds` rounds of multiply-adds on registers on `threads` threads and returns how many floating-point operations
  * they were: with a clock around it, the peak of the machine. */

@@ -153,7 +153,7 @@ void outer_product(int64_t m, int64_t n, int64_t k, int precision, int threads, 
     }
 }
 
-// From a matrix, its rows in reverse, into an array, and back.
+// From a matrix, its rows in reverse, into an array, and back, as a list of two calls.
 void copied_rows(int64_t rows, int64_t width, int threads) {
   std::vector<float> matrix(rows * width), back(rows * width);
   std::vector<int64_t> reversed(rows);
@@ -162,8 +162,11 @@ void copied_rows(int64_t rows, int64_t width, int threads) {
   Memory array(rows, width);
   const unrolled_rows engine{array.data(), nullptr, 16, array.rows * 16};
   const unrolled_rows from{matrix.data(), reversed.data(), width, 16}, to{back.data(), reversed.data(), width, 16};
-  CHECK(unrolled_copy_rows(&engine, &from, rows, width, 1, threads, message) == UNROLLED_OK);
-  CHECK(unrolled_copy_rows(&to, &engine, rows, width, 0, threads, message) == UNROLLED_OK);
+  const auto word = [](const unrolled_rows &place) { return int64_t(reinterpret_cast<intptr_t>(&place)); };
+  const int64_t there[] = {word(engine), word(from), rows, width, 1, threads};
+  const int64_t home[] = {word(to), word(engine), rows, width, 0, threads};
+  const unrolled_call calls[] = {{UNROLLED_CALL_COPY, there}, {UNROLLED_CALL_COPY, home}};
+  CHECK(unrolled_play(calls, 2, message) == UNROLLED_OK);
   CHECK(back == matrix);
   CHECK(array.at(0, width - 1) == matrix[rows * width - 1]);
   if (width % 16) CHECK(array.at(rows / 2, width) == 0.0f);
@@ -245,6 +248,11 @@ void refusals() {
   }
   CHECK(unrolled_copy_rows(nullptr, nullptr, 1, 1, 0, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_add_rows(nullptr, nullptr, 1, 1, 1, message) == UNROLLED_INVALID);
+  const int64_t words[13] = {};
+  const unrolled_call unknown{5, words}, empty{UNROLLED_CALL_COPY, nullptr}, wrong{UNROLLED_CALL_RUN, words};
+  for (const unrolled_call *call : {&unknown, &empty, &wrong}) CHECK(unrolled_play(call, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_play(nullptr, 1, message) == UNROLLED_INVALID);
+  CHECK(unrolled_play(nullptr, 0, message) == UNROLLED_OK);
   CHECK(unrolled_cross_entropy(nullptr, UNROLLED_FP32, nullptr, 1, 1, 1.0f, nullptr, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_dropout(nullptr, nullptr, 1, 0, 256, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_pack(nullptr, 3, 3, 3, 1, nullptr, 1, message) == UNROLLED_INVALID);

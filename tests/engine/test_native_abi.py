@@ -99,7 +99,7 @@ def test_plans_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize(
-    "function", ["pack", "pack_all", "outer", "copy_rows", "add_rows", "cross_entropy", "dropout", "pointwise"]
+    "function", ["pack", "pack_all", "outer", "copy_rows", "add_rows", "play", "cross_entropy", "dropout", "pointwise"]
 )
 def test_the_other_functions_refuse_what_does_not_fit(function):
     rng = random.Random(1)
@@ -128,6 +128,12 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
         elif function == "add_rows":
             to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
             status = native.unrolled_add_rows(ctypes.byref(to), ctypes.byref(source), *size[:2], threads, message)
+        elif function == "play":
+            to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
+            words = np.array([ctypes.addressof(to), ctypes.addressof(source), *size[:2], 0, threads])
+            given = words.ctypes.data if rng.random() > 0.1 else 0
+            calls = np.array([rng.choice((library.CALL_COPY, library.CALL_COPY, -1, 5, 2**40)), given])
+            status = native.unrolled_play(calls.ctypes.data if pointer else None, rng.choice((-1, 0, 1)), message)
         elif function == "cross_entropy":
             targets = np.array([rng.choice((0, 0, 0, size[1] - 1, size[1], -1)) for _ in range(31)])
             given = (pointer, precision, targets.ctypes.data, *size[:2], 1.0, result.ctypes.data, threads, message)

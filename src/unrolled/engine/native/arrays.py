@@ -94,9 +94,9 @@ def tensor_rows(tape: Tape, slot: str, stride: int, offset: np.ndarray | None = 
 
 def copy(tape: Tape, to: Place, source: Place, rows: int, width: int, pad: bool, threads: int) -> None:
     """Copy `rows` rows of `width` units; `pad`: with zeros up to a whole block."""
-    tape.call("unrolled_copy_rows", to, source, rows, width, int(pad), threads)
+    tape.call(library.CALL_COPY, to, source, rows, width, int(pad), threads)
 
 
 def add(tape: Tape, to: Place, source: Place, rows: int, width: int, threads: int) -> None:
     """Add `rows` rows of `width` units to those of `to`, which may be the same."""
-    tape.call("unrolled_add_rows", to, source, rows, width, threads)
+    tape.call(library.CALL_ADD, to, source, rows, width, threads)

@@ -10,12 +10,13 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 8
+ABI = 9
 BLOCK = 16
 MESSAGE = 256
 OK, NO_MEMORY = 0, 2
 COPY, ACCUMULATE = 0, 17
 FP32, BF16 = 0, 1  # precisions of products
+CALL_RUN, CALL_PACK, CALL_COPY, CALL_ADD, CALL_OUTER = range(5)  # calls of a list
 ROWS, BROADCAST, PER_THREAD, INDEXED, OUTSIDE = range(5)  # addressings
 
 
@@ -150,6 +151,7 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_plan_destroy.argtypes = [c_void_p]
     loaded.unrolled_plan_destroy.restype = None
     loaded.unrolled_plan_run.argtypes = [c_void_p, c_void_p, c_char_p]
+    loaded.unrolled_play.argtypes = [c_void_p, c_int64, c_char_p]
     floats = POINTER(c_float)
     loaded.unrolled_pointwise.argtypes = [c_int32, floats, floats, floats, c_int64, c_char_p]
     return loaded

@@ -1,5 +1,6 @@
 """Gradients of matrices outside the time loop: products over all rows of a piece of steps."""
 
+from unrolled.engine.native import library
 from unrolled.engine.native.arrays import array_rows, copy
 from unrolled.engine.native.compiled import PASSING, Backward
 from unrolled.engine.native.plan import Array
@@ -64,7 +65,7 @@ class MatrixGradients:
         matrices = [cell.parts[term.matrix] for term in terms]
         left = [arrays[term.gradient] for term in terms]
         tape.call(
-            "unrolled_outer",
+            library.CALL_OUTER,
             len(terms),
             tape.put(*(array.place for array in left)),
             tape.put(*(array.rows for array in left)),

@@ -1,6 +1,7 @@
 """Weights in the panel form that the native products read."""
 
 import functools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from unrolled.engine.joined import addresses
 from unrolled.engine.native import library
 from unrolled.engine.native.compiled import CompiledCell, Part
-from unrolled.engine.native.tape import Place
+from unrolled.engine.native.tape import Place, Tape
 from unrolled.engine.native.workspace import slab
 
 Key = tuple[str, bool]  # a matrix, and whether it is transposed
@@ -59,20 +60,29 @@ class Packs:
         return self._packed[wanted]
 
     def _pack(self, wanted: tuple[Key, ...]) -> Tensor:
-        pieces, floats = _layout(self._cell, wanted)
+        strides = tuple((key, *p.stride()) for key, p in self._parameters.items())
+        tape, floats = _recorded(self._cell, wanted, strides, torch.get_num_threads(), threading.get_ident())
         memory = slab(floats)
-        address = memory.data_ptr()
-        starts = addresses(self._parameters)
-        strides = {name: p.stride() for key, p in self._parameters.items() for name in key.split()}
-        matrices = (library.Matrix * len(wanted))()
-        for matrix, piece in zip(matrices, pieces, strict=True):
-            parameter = piece.part.parameter
-            matrix.matrix = starts[parameter] + 4 * piece.part.first
-            matrix.rows, matrix.columns = piece.rows, piece.columns
-            matrix.row_stride, matrix.column_stride = strides[parameter][:: -1 if piece.transposed else 1]
-            matrix.packed = address + piece.offset
-        library.call("unrolled_pack_all", matrices, len(wanted), self._cell.precision, torch.get_num_threads())
+        tape.place({"packed": memory.data_ptr(), **addresses(self._parameters)})
+        tape.play()
         return memory
+
+
+@functools.lru_cache(maxsize=256)
+def _recorded(
+    cell: CompiledCell, wanted: tuple[Key, ...], strides: tuple[tuple[str, int, int], ...], threads: int, _thread: int
+) -> tuple[Tape, int]:
+    """A tape of the packing, for each Python thread its own, and the floats of its slot "packed"."""
+    pieces, floats = _layout(cell, wanted)
+    of_parameter = {name: of_key for key, *of_key in strides for name in key.split()}
+    words: list[int | Place] = []
+    for piece in pieces:
+        source = Place(piece.part.parameter, 4 * piece.part.first)
+        own = of_parameter[piece.part.parameter][:: -1 if piece.transposed else 1]
+        words += source, piece.rows, piece.columns, *own, Place("packed", piece.offset)
+    tape = Tape()
+    tape.call(library.CALL_PACK, tape.put(*words), len(pieces), cell.precision, threads)
+    return tape.finish(), floats
 
 
 _CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some

@@ -173,7 +173,7 @@ class Plan:
         strides = tape.put(*(array.row_stride for array in given)) if outside else None
         packed = tape.put(*(matrices[key] for key in self.matrices))
         arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads, index, index_rows, strides)
-        tape.call("unrolled_plan_run", self._handle.value or 0, arguments)
+        tape.call(library.CALL_RUN, self._handle.value or 0, arguments)
 
 
 class _Numbers:

@@ -6,7 +6,7 @@ of a small layer. So it is done when a shape is first seen; to play a tape, addr
 
 import ctypes
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ class Tape:
         self._words: list[int] = []
         self._patches: list[tuple[int, Place]] = []
         self._arrays: list[tuple[int, np.ndarray]] = []
-        self._calls: list[tuple[str, int, int]] = []  # function, and the words that are its arguments
+        self._calls: list[int | Place] = []  # pairs of a function and where its arguments are
 
     def put(self, *values: "int | Place | np.ndarray | None") -> Place:
         """A structure or list of these words. An array of 64-bit words, of which the tape gets a copy, stands for its
@@ -42,37 +42,39 @@ class Tape:
         words = self._words
         first = len(words)
         for value in values:
-            kind = type(value)
-            if kind is int:
-                words.append(value)  # type: ignore[arg-type]
+            if type(value) is int:  # as most are
+                words.append(value)
                 continue
-            if kind is Place:
-                self._patches.append((len(words), value))  # type: ignore[arg-type]
-            elif kind is np.ndarray:
-                self._arrays.append((len(words), value))  # type: ignore[arg-type]
-            words.append(0)
+            if isinstance(value, Place):
+                self._patches.append((len(words), value))
+                value = 0
+            elif isinstance(value, np.ndarray):
+                self._arrays.append((len(words), value))
+                value = 0
+            words.append(int(value or 0))
         return Place(_OWN, 8 * first)
 
-    def call(self, function: str, *arguments: int | Place) -> None:
-        """Record a call; the function gets the place for a message after `arguments`."""
-        first = self.put(*arguments).offset // 8
-        self._calls.append((function, first, first + len(arguments)))
+    def call(self, function: int, *arguments: int | Place) -> None:
+        """Record a call, of a function by its number in library.py, with all arguments but the message."""
+        self._calls += function, self.put(*arguments)
 
     def finish(self) -> "Tape":
         """The tape, ready to be placed and played; nothing more can be recorded."""
+        first_call = self.put(*self._calls).offset
         parts = [array.reshape(-1) for _, array in self._arrays]
-        self._memory = np.concatenate([np.array([*self._words, 0], np.int64), *parts])
-        self._view = self._memory.data  # quicker for a single word
+        memory = self._memory = np.concatenate([np.array(self._words, np.int64), *parts])
+        self._view = memory.data  # quicker for a single word
         self._message = ctypes.create_string_buffer(library.MESSAGE)
-        start = self._memory.ctypes.data
-        at = start + 8 * (len(self._words) + 1)
+        start = memory.ctypes.data
+        self._list = start + first_call, len(self._calls) // 2
+        at = start + 8 * len(self._words)
         for (word, _), part in zip(self._arrays, parts, strict=True):
-            self._memory[word] = at
+            memory[word] = at
             at += 8 * len(part)
         patches: list[tuple[int, Place]] = []
         for word, place in self._patches:
             if place.slot == _OWN:
-                self._memory[word] = start + place.offset
+                memory[word] = start + place.offset
             else:
                 patches.append((word, place))
         self._slots = list(dict.fromkeys(place.slot for _, place in patches))
@@ -80,29 +82,15 @@ class Tape:
         self._where = np.array([word for word, _ in patches], np.int64)
         self._slot = np.array([number[place.slot] for _, place in patches], np.int64)
         self._offset = np.array([place.offset for _, place in patches], np.int64)
-        words = self._memory[: len(self._words)].tolist()
-        self._ready: list[tuple[str, Callable[..., int], list[int]]] = [
-            (name, getattr(library.library(), name), words[first:last]) for name, first, last in self._calls
-        ]
-        patch_of = {word: number for number, (word, _) in enumerate(patches)}
-        self._passed = [  # what a call is given as it is: its arguments, and of which patch each of them is
-            (own, word - first, patch_of[word])
-            for (_, _, own), (_, first, last) in zip(self._ready, self._calls, strict=True)
-            for word in range(first, last)
-            if word in patch_of
-        ]
         return self
 
     def place(self, addresses: Mapping[str, int]) -> None:
         """Say where the slots lie from now on."""
         bases = np.array([addresses[slot] for slot in self._slots], np.int64)
-        now = bases[self._slot] + self._offset
-        self._memory[self._where] = now
-        for arguments, at, patch in self._passed:
-            arguments[at] = int(now[patch])
+        self._memory[self._where] = bases[self._slot] + self._offset
 
     def move(self, slot: str, address: int) -> None:
-        """Say where one slot lies from now on, which no call is given as it is; after `place`."""
+        """Say where one slot lies from now on."""
         for word, offset in self._of_slot[slot]:
             self._view[word] = address + offset
 
@@ -115,7 +103,5 @@ class Tape:
 
     def play(self) -> None:
         """Make the calls, in order; raises as `library.check`."""
-        for name, function, arguments in self._ready:
-            status = function(*arguments, self._message)
-            if status != library.OK:
-                library.check(name, status, self._message)
+        status = library.library().unrolled_play(*self._list, self._message)
+        library.check("a list of calls", status, self._message)
