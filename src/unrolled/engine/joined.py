@@ -1,5 +1,6 @@
 """Parameters that stand under each other in one tensor, as the gates of torch.nn's layers do."""
 
+import functools
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -18,11 +19,17 @@ def separate(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def addresses(parameters: Mapping[str, Tensor]) -> dict[str, int]:
-    """Where each parameter begins in memory, by its own name: what `separate` would show, without its views."""
+def addresses(kind: str, parameters: Mapping[str, Tensor]) -> dict[str, int]:
+    """Where each of the contiguous parameters begins in memory, by "KIND NAME", without the views of `separate`."""
     found: dict[str, int] = {}
     for key, value in parameters.items():
-        names = key.split()
-        first, size = value.data_ptr(), value.element_size() * value.stride(0) * (len(value) // len(names))
-        found.update((name, first + at * size) for at, name in enumerate(names))
+        names = names_of(kind, key)
+        first, size = value.data_ptr(), value.element_size() * value.numel()
+        found.update(zip(names, range(first, first + size, size // len(names)), strict=True))
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def names_of(kind: str, key: str) -> tuple[str, ...]:
+    """ "KIND NAME" for every name in a key."""
+    return tuple(f"{kind} {name}" for name in key.split())

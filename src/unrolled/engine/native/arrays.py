@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unrolled.engine.joined import names_of
 from unrolled.engine.native import library
 from unrolled.engine.native.plan import Array, blocks
 from unrolled.engine.native.tape import Place, Tape
@@ -52,7 +53,8 @@ def of_vector(values: Tensor) -> Tensor:
 
 
 class Vectors(NamedTuple):
-    """The vectors among the parameters as memory that the engine can read: where each lies, and what holds it."""
+    """The vectors among the parameters as memory that the engine can read: where each lies, by "parameter NAME", and
+    what holds it."""
 
     addresses: dict[str, int]
     held: list[Tensor]
@@ -64,11 +66,12 @@ def vectors_of(parameters: Mapping[str, Tensor]) -> Vectors:
     for key, value in parameters.items():
         if value.dim() == 2:
             continue
-        names = key.split()
-        width, address = len(value) // len(names), value.data_ptr()
+        names = names_of("parameter", key)
+        width, address = value.numel() // len(names), value.data_ptr()
         if width % library.BLOCK == 0 and value.is_contiguous() and address % _LINE == 0:
             found.held.append(value)
-            found.addresses.update((name, address + at * _FLOAT * width) for at, name in enumerate(names))
+            step = _FLOAT * width
+            found.addresses.update(zip(names, range(address, address + step * len(names), step), strict=True))
             continue
         for name, part in zip(names, value.chunk(len(names)), strict=True):
             found.held.append(of_vector(part))

@@ -63,7 +63,7 @@ class Packs:
         strides = tuple((key, *p.stride()) for key, p in self._parameters.items())
         tape, floats = _recorded(self._cell, wanted, strides, torch.get_num_threads(), threading.get_ident())
         memory = slab(floats)
-        tape.place({"packed": memory.data_ptr(), **addresses(self._parameters)})
+        tape.place({"packed": memory.data_ptr(), **addresses("parameter", self._parameters)})
         tape.play()
         return memory
 
@@ -77,7 +77,7 @@ def _recorded(
     of_parameter = {name: of_key for key, *of_key in strides for name in key.split()}
     words: list[int | Place] = []
     for piece in pieces:
-        source = Place(piece.part.parameter, 4 * piece.part.first)
+        source = Place(f"parameter {piece.part.parameter}", 4 * piece.part.first)
         own = of_parameter[piece.part.parameter][:: -1 if piece.transposed else 1]
         words += source, piece.rows, piece.columns, *own, Place("packed", piece.offset)
     tape = Tape()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine.joined import addresses as addresses_of
+from unrolled.engine.joined import names_of
 from unrolled.engine.native.arrays import Vectors
 from unrolled.engine.native.backward import record_backward
 from unrolled.engine.native.compiled import CompiledCell
@@ -58,9 +59,9 @@ def forward(
         "work": work.data_ptr(),
     }
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
-    addresses.update({f"parameter {name}": address for name, address in vectors.addresses.items()})
-    for name, start, end in zip(cell.states, state, final, strict=True):
-        addresses[f"state {name}"], addresses[f"final {name}"] = start.data_ptr(), end.data_ptr()
+    addresses.update(vectors.addresses)
+    addresses.update(_of_states("state", cell, state))
+    addresses.update(_of_states("final", cell, final))
     recorded.tape.place(addresses)
     recorded.tape.play()
     return outputs, final, trace
@@ -106,10 +107,10 @@ def backward(
     }
     addresses.update({"work": work.data_ptr(), "sums": sums.data_ptr()})
     addresses["packed"] = packs.of(recorded.matrices).data_ptr()
-    addresses.update({f"parameter {name}": address for name, address in vectors.addresses.items()})
-    addresses.update({f"gradient {name}": address for name, address in addresses_of(gradients).items()})
-    for name, end, start in zip(cell.states, d_final, d_state, strict=True):
-        addresses[f"d_final {name}"], addresses[f"d_state {name}"] = end.data_ptr(), start.data_ptr()
+    addresses.update(vectors.addresses)
+    addresses.update(addresses_of("gradient", gradients))
+    addresses.update(_of_states("d_final", cell, d_final))
+    addresses.update(_of_states("d_state", cell, d_state))
     recorded.tape.place(addresses)
     recorded.tape.play()
     return d_x, d_state, gradients
@@ -146,6 +147,10 @@ def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Ca
 
 def _addresses(index: np.ndarray | None) -> dict[str, int]:
     return {} if index is None else {"index": index[0].ctypes.data, "offsets": index[1].ctypes.data}
+
+
+def _of_states(kind: str, cell: CompiledCell, states: Sequence[Tensor]) -> "zip[tuple[str, int]]":
+    return zip(names_of(kind, " ".join(cell.states)), map(Tensor.data_ptr, states), strict=True)
 
 
 def _dense(values: Tensor) -> Tensor:
