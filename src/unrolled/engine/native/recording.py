@@ -24,6 +24,8 @@ from unrolled.engine.native.tape import Place, Tape
 
 _CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
 _WORTH_A_THREAD = 250_000  # multiply-adds that take longer than waking a thread and waiting for it
+_WORTH_WAITING = 140_000  # and of a step than waiting for each other once or twice
+_TILE = 8  # rows: fewer of them take nearly as long, for all weights must be read
 
 Sizes = dict[str, tuple[int, int]]
 
@@ -104,8 +106,11 @@ class Recorder:
     def _run(self, plan: Plan, active: np.ndarray, tables: np.ndarray, index: Place | None, index_rows: int) -> None:
         if plan.stages and len(active):
             places = {name: self.arrays[name] for name in plan.memory}
-            shared = active.sum() if plan.independent else active.max()  # rows between two moments of waiting
-            threads = min(self.threads, threads_for(plan, int(shared)))
+            if plan.independent:
+                threads = threads_for(plan, int(active.sum()))
+            else:
+                threads = 1 + max(int(active.max()), _TILE) * plan.work // _WORTH_WAITING
+            threads = min(self.threads, threads)
             plan.record(self.tape, active, tables, places, self._packed, threads, index, index_rows)
 
 
