@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t pass_rows = 1024, pass_blocks = 4, group_panels = 6;
 constexpr int64_t pair_pass_rows = 512, pair_pass_panels = 32;
 
+constexpr double worth_threads = 250e3;  // multiply-adds that take longer than a thread takes to wake
+
 struct Outer {
   int count;
   const float *const *a;
@@ -138,7 +140,9 @@ int unrolled_outer(int32_t count, const float *const *a, const int64_t *a_rows, 
   const int64_t all = (m + block - 1) / block * count;
   const auto work = precision == UNROLLED_BF16 ? share_of_pairs : share;
   try {
-    parallel(threads, [&](int thread, int active) { work(o, all * thread / active, all * (thread + 1) / active); });
+    const bool worth_it = double(count) * double(m) * double(n) * double(k) >= worth_threads;
+    parallel(worth_it ? threads : 1,
+             [&](int thread, int active) { work(o, all * thread / active, all * (thread + 1) / active); });
     return UNROLLED_OK;
   } catch (const std::bad_alloc &) {
     invalid(message, "no memory for the pairs of a product");

@@ -103,11 +103,8 @@ def test_ragged_batches(name, lengths):
 
 def test_ragged_batches_one_after_the_other():
     """What was recorded for some lengths is used for the same ones in the same order, and for no others."""
-    program, lengths = (
-        CELLS["lstm"],
-        [[3, 6, 1, 5], [3, 6, 1, 5], [6, 3, 1, 5], [5, 5, 5, 5], [0, 2, 6, 6], [3, 6, 1, 5]],
-    )
-    for each in lengths:
+    program = CELLS["lstm"]
+    for each in ([3, 6, 1, 5], [3, 6, 1, 5], [6, 3, 1, 5], [5, 5, 5, 5], [0, 2, 6, 6], [3, 6, 1, 5]):
         assert_native_agrees(program, random_case(program, 4, 6, {"input": 5, "hidden": 32}), torch.tensor(each))
 
 
@@ -215,6 +212,18 @@ def test_backward_twice_through_a_retained_graph():
     first = torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)
     second = torch.autograd.grad(loss, list(parameters.values()))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_weights_that_go_elsewhere_before_the_backward_pass():
+    """The gradients are those of the forward run, and nothing is read where the weights no longer are."""
+    program = CELLS["torch_lstm"]
+    parameters, x, state = random_case(program, 3, 4, {"input": 16, "hidden": 32})
+    wanted = torch.autograd.grad(autograd.unroll(program, parameters, x, state)[0].sum(), list(parameters.values()))
+    outputs, _ = autograd.unroll(program, parameters, x, state)
+    for parameter in parameters.values():
+        parameter.data = torch.full_like(parameter, torch.nan)
+    got = torch.autograd.grad(outputs.sum(), list(parameters.values()))
+    torch.testing.assert_close(got, wanted, rtol=0, atol=0)
 
 
 def test_a_changed_weight_is_noticed():

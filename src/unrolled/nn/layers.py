@@ -19,7 +19,8 @@ def run_layers(
 
     Dropout falls on the steps between layers in the order of memory that torch.nn has: the same seed, the same mask.
     """
-    program = program_of(module.mode, module.bias, module.proj_size > 0)
+    kind = module.mode, module.bias, module.proj_size > 0
+    program, keys = program_of(*kind), gates(*kind)
     directions = 2 if module.bidirectional else 1
     final: list[tuple[Tensor, ...]] = []
     for layer in range(module.num_layers):
@@ -28,7 +29,7 @@ def run_layers(
             number = len(final)
             batch, after = unroll(
                 program,
-                gates(module.mode, program, weights[number]),
+                dict(zip(keys, weights[number], strict=True)),
                 layout.batch_of(steps, bool(backwards)),
                 tuple(state[number] for state in states),
                 layout.lengths,

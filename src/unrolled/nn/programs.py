@@ -4,10 +4,7 @@ Equations are not written here: the options rewrite the Program of the listed ce
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import replace
-
-from torch import Tensor
 
 from unrolled.cells import torch_gru, torch_lstm, torch_rnn_relu, torch_rnn_tanh
 from unrolled.equations import Instruction, Program, Variable
@@ -23,13 +20,15 @@ def program_of(mode: str, bias: bool, projected: bool) -> Program:
     return with_projection(program) if projected else program
 
 
-def gates(mode: str, program: Program, weights: Sequence[Tensor]) -> dict[str, Tensor]:
-    """torch's weights of one layer in one direction, whose gates stand under each other, as joined parameters.
+@functools.cache
+def gates(mode: str, bias: bool, projected: bool) -> tuple[str, ...]:
+    """The keys of torch's weights of one layer in one direction, whose gates stand under each other, as joined
+    parameters.
 
     Parameters of the cell stand in torch's order, gate by gate; the projection comes last.
     """
-    names, many = [p.name for p in program.parameters], _GATES[mode]
-    return {" ".join(names[at * many : (at + 1) * many]): weight for at, weight in enumerate(weights)}
+    names, many = [p.name for p in program_of(mode, bias, projected).parameters], _GATES[mode]
+    return tuple(" ".join(names[at : at + many]) for at in range(0, len(names), many))
 
 
 def without_biases(program: Program) -> Program:

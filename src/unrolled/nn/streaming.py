@@ -62,8 +62,9 @@ def _plain(value: Any) -> bool:
 
 
 def _ready_step(module: nn.RNNBase, weights: Weights, x: Tensor, states: Sequence[Tensor], bf16: bool) -> ReadyStep:
-    program = program_of(module.mode, module.bias, module.proj_size > 0)
-    named = [separate(gates(module.mode, program, layer)) for layer in weights]
+    kind = module.mode, module.bias, module.proj_size > 0
+    program, keys = program_of(*kind), gates(*kind)
+    named = [separate(dict(zip(keys, layer, strict=True))) for layer in weights]
     directions = 2 if module.bidirectional else 1
     layers = [named[first : first + directions] for first in range(0, len(named), directions)]
     return ReadyStep(program, layers, x, states, bf16)

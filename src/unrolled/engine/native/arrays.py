@@ -69,7 +69,7 @@ def vectors_of(parameters: Mapping[str, Tensor]) -> Vectors:
         names = names_of("parameter", key)
         width, address = value.numel() // len(names), value.data_ptr()
         if width % library.BLOCK == 0 and value.is_contiguous() and address % _LINE == 0:
-            found.held.append(value)
+            found.held.append(value.detach())  # the memory, wherever `value` may be by the backward pass
             step = _FLOAT * width
             found.addresses.update(zip(names, range(address, address + step * len(names), step), strict=True))
             continue

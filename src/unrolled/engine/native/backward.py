@@ -104,11 +104,17 @@ def record_backward(
         d_state = tensor_rows(tape, f"d_state {name}", 0, rows.sorted_places(width))
         source = array_rows(tape, arrays[f"d_states {name}"], first)
         copy(tape, d_state, source, rows.batch, width, False, threads)
+    begun: set[str] = set()
     for part in (step, before):
         for name, total in part.sums.items():
-            of_threads, width = array_rows(tape, arrays[total]), part.plan.widths[total]
-            add(tape, tensor_rows(tape, f"gradient {name}", 0), of_threads, threads, width, 1)
-    return Recorded(tape.finish(), matrices, work.floats, sums.floats, gradients.written)
+            width, gradient = part.plan.widths[total], tensor_rows(tape, f"gradient {name}", 0)
+            fresh = int(name not in begun)
+            if fresh:  # the first thread's sum is put there, the others' are added
+                copy(tape, gradient, array_rows(tape, arrays[total]), 1, width, False, 1)
+            if threads > fresh:
+                add(tape, gradient, array_rows(tape, arrays[total], fresh), threads - fresh, width, 1)
+            begun.add(name)
+    return Recorded(tape.finish(), matrices, work.floats, sums.floats, gradients.written | begun)
 
 
 def _add_trace(recorder: Recorder, words: int | None) -> None:

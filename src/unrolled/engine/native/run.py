@@ -141,7 +141,8 @@ def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Ca
     found: Recorded = kept.pop(key, None) or record(cell, rows, *shape)
     kept[key] = found
     if len(kept) > most:
-        kept.pop(next(iter(kept)), None)
+        oldest, *_ = kept
+        kept.pop(oldest, None)
     return found
 
 
