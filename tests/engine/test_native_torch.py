@@ -139,3 +139,12 @@ def test_memory_does_not_grow(case):
 
     settled = slabs(20)
     assert slabs(200) <= settled
+
+
+def test_memory_is_used_again_for_a_batch_of_almost_the_same_size():
+    from unrolled.engine.native import workspace
+
+    first = workspace.result(1000, 300)
+    address = first.data_ptr()
+    del first
+    assert workspace.result(1040, 300).data_ptr() == address

@@ -19,15 +19,13 @@ _WAITING = 8  # free slabs that are kept for their next use, those of the sizes 
 
 def slab(floats: int) -> Tensor:
     """A 1-d tensor of so many floats, uninitialised; let go of it to give it back."""
-    # Ragged batches differ a little from step to step, so sizes are rounded up by at most an eighth.
-    step = 1 << max(floats.bit_length() - 4, 0)
-    return torch.empty(floats) if floats < _SMALL else _POOL.take(floats, -(-floats // step) * step)
+    return torch.empty(floats) if floats < _SMALL else _POOL.take(floats)
 
 
 def result(*shape: int) -> Tensor:
-    """An uninitialised tensor for the caller to keep, no larger than it must be."""
+    """An uninitialised tensor for the caller to keep."""
     floats = torch.Size(shape).numel()
-    return torch.empty(shape) if floats < _LARGE else _POOL.take(floats, floats).view(shape)
+    return torch.empty(shape) if floats < _LARGE else _POOL.take(floats).view(shape)
 
 
 class _Pool:
@@ -35,8 +33,12 @@ class _Pool:
         self._slabs: dict[int, list[mmap.mmap]] = {}  # by their floats; the sizes asked for last come last
         self._lock = threading.Lock()
 
-    def take(self, floats: int, size: int) -> Tensor:
-        """The first `floats` of a slab of `size` that nobody uses."""
+    def take(self, floats: int) -> Tensor:
+        """The first `floats` of a slab that nobody uses."""
+        # Ragged batches differ a little from step to step, so sizes are rounded up by at most an eighth. What of a slab
+        # is never touched takes no memory.
+        step = 1 << max(floats.bit_length() - 4, 0)
+        size = -(-floats // step) * step
         with self._lock:
             same = self._slabs[size] = self._slabs.pop(size, [])
             for at in range(len(same)):
