@@ -1,5 +1,6 @@
 // A list of calls, so that who makes them pays once for coming here.
 #include <cstddef>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -16,35 +17,24 @@ T argument(int64_t word) {
     return static_cast<T>(word);
 }
 
-// `function(words..., message)`, whose parameters but the message are T.
-template <class... T>
-struct Function {
-  int (*function)(T..., char *);
+template <class... T, size_t... At>
+int with(int (*function)(T...), const int64_t *words, char *message, std::index_sequence<At...>) {
+  return function(argument<std::tuple_element_t<At, std::tuple<T...>>>(words[At])..., message);
+}
 
-  int operator()(const int64_t *words, char *message) const {
-    return with(words, message, std::index_sequence_for<T...>());
-  }
-  template <size_t... At>
-  int with(const int64_t *words, char *message, std::index_sequence<At...>) const {
-    return function(argument<T>(words[At])..., message);
-  }
-};
+// `function(words..., message)`
+template <class... T>
+int apply(int (*function)(T...), const int64_t *words, char *message) {
+  return with(function, words, message, std::make_index_sequence<sizeof...(T) - 1>());
+}
 
 int make(const unrolled_call &call, char *message) {
-  const int64_t *words = call.arguments;
-  using Rows = const unrolled_rows *;
   switch (call.function) {
-    case UNROLLED_CALL_RUN:
-      return Function<const unrolled_plan *, const unrolled_run_arguments *>{unrolled_plan_run}(words, message);
-    case UNROLLED_CALL_PACK:
-      return Function<const unrolled_matrix *, int64_t, int32_t, int32_t>{unrolled_pack_all}(words, message);
-    case UNROLLED_CALL_COPY:
-      return Function<Rows, Rows, int64_t, int64_t, int32_t, int32_t>{unrolled_copy_rows}(words, message);
-    case UNROLLED_CALL_ADD:
-      return Function<Rows, Rows, int64_t, int64_t, int32_t>{unrolled_add_rows}(words, message);
-    case UNROLLED_CALL_OUTER:
-      return Function<int32_t, const float *const *, const int64_t *, const float *, int64_t, int64_t, int64_t, int64_t,
-                      float *const *, const int64_t *, int32_t, int32_t, int32_t>{unrolled_outer}(words, message);
+    case UNROLLED_CALL_RUN: return apply(unrolled_plan_run, call.arguments, message);
+    case UNROLLED_CALL_PACK: return apply(unrolled_pack_all, call.arguments, message);
+    case UNROLLED_CALL_COPY: return apply(unrolled_copy_rows, call.arguments, message);
+    case UNROLLED_CALL_ADD: return apply(unrolled_add_rows, call.arguments, message);
+    case UNROLLED_CALL_OUTER: return apply(unrolled_outer, call.arguments, message);
   }
   return invalid(message, "there is no call %lld", (long long)call.function);
 }
