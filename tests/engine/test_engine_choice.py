@@ -1,6 +1,8 @@
 """Which engine runs, the reason given, and that both say the same."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -60,6 +62,29 @@ def test_both_engines_give_the_same_values_and_gradients(name: str, lengths: lis
     for native, reference in zip(*found, strict=True):
         # Sums of at most 18 float32 products over 5 steps, in another order: a few hundred units in the last place.
         torch.testing.assert_close(native, reference, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "instead"),
+    [
+        ("unrolled.Recurrent(unrolled.cells.lstm, 4, 8)", "running on the slower reference engine"),
+        ("unrolled.nn.LSTM(4, 8)", "torch's own layers run in the place of unrolled.nn's"),
+    ],
+)
+def test_a_library_that_cannot_be_used_is_told_once(layer: str, instead: str) -> None:
+    """One built for another version, as after an update without a build."""
+    program = f"""
+import torch, unrolled, unrolled.nn
+from unrolled.engine.native import library
+library.ABI = -1
+layer = {layer}
+for _ in range(3):
+    assert layer(torch.zeros(2, 3, 4))[0].shape == (2, 3, 8)
+layer.double()(torch.zeros(2, 3, 4).double())
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stderr.count("RuntimeWarning") == 1
+    assert f"{instead}: the native engine at" in ran.stderr and "is of another version; build it again" in ran.stderr
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="there is no C++ compiler to build it with")

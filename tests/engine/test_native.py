@@ -47,6 +47,7 @@ def used_twice(x, h, *, W_h: "hidden, hidden", W_x: "hidden, input"):  # noqa: F
 def test_the_gradient_of_a_matrix_has_several_terms(time, batch, piece, monkeypatch):
     """The first one is written into fresh memory, the others are added."""
     monkeypatch.setattr(backward, "_PIECE", piece)
+    programs._compiled.cache_clear()  # with the tapes that were made of other pieces
     assert_native_agrees(used_twice, random_case(used_twice, batch, time, {"input": 9, "hidden": 20}))
 
 
@@ -246,3 +247,39 @@ def test_input_that_is_not_contiguous():
         assert torch.equal(
             autograd.unroll(program, parameters, turned, state)[0], autograd.unroll(program, parameters, x, state)[0]
         )
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_the_defaults_of_torch_change_nothing(ragged):
+    """The engine's own memory is float32 on the CPU, whatever torch makes of a tensor without a type and a device."""
+    program = CELLS["torch_lstm"]
+    lengths = torch.tensor([4, 1, 3]) if ragged else None
+    wanted = run_case(program, lengths)
+    for dtype, device in ((torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "meta")):
+        torch.set_default_dtype(dtype)
+        try:
+            with torch.device(device):
+                got = run_case(program, lengths)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        for value, expected in zip(got, wanted, strict=True):
+            torch.testing.assert_close(value, expected, rtol=0, atol=0)
+
+
+def run_case(program, lengths):
+    """Outputs, states and gradients; hidden 20, so that biases need memory that is padded."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    sizes = {"input": 16, "hidden": 20}
+
+    def draw(*shape):
+        values = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") * 0.3
+        return values.requires_grad_()
+
+    parameters = {p.name: draw(*program.shape_of(p, sizes)) for p in program.parameters}
+    x, state = draw(3, 4, 16), (draw(3, 20), draw(3, 20))
+    with torch.no_grad():
+        without, _ = autograd.unroll(program, parameters, x, state, lengths)
+    outputs, final = autograd.unroll(program, parameters, x, state, lengths)
+    seeds = [torch.ones_like(value) for value in (outputs, *final)]
+    leaves = [x, *state, *parameters.values()]
+    return [without, outputs, *final, *torch.autograd.grad((outputs, *final), leaves, seeds)]

@@ -1,6 +1,6 @@
 """Engines run a Program over time: the reference in torch defines what is right, the native one is fast.
 
-Decoding (`steps.py`) needs no torch, so nothing here imports it before it is asked for.
+Decoding (`decoders.py`) needs no torch, so nothing here imports it before it is asked for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         look_up,
         reversal,
         separate,
+        tell_if_unusable,
         unroll,
         use_engine,
         wanted_engine,
@@ -29,6 +30,7 @@ __all__ = [
     "look_up",
     "reversal",
     "separate",
+    "tell_if_unusable",
     "unroll",
     "use_engine",
     "wanted_engine",

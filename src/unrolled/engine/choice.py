@@ -66,7 +66,7 @@ def bf16_products(device: str = "cpu") -> tuple[bool, str]:
 
     Where they can be, they are under `torch.autocast("cpu", dtype=torch.bfloat16)`; all else stays float32.
     """
-    engine, reason = engine_for(torch.empty(0, device=device))
+    engine, reason = engine_for(torch.empty(0, dtype=torch.float32, device=device))
     if engine != "native":
         return False, f"only the native engine has products in bfloat16, and the reference runs: {reason}"
     if not has_bf16():
@@ -110,10 +110,20 @@ def unroll(
                 return autograd.unroll(program, parameters, x, state, lengths, bf16, tokens)
             except NativeError as error:
                 _tell_once(f"cell {program.name} runs on the slower reference engine: {error}")
-        elif "not built" in reason or "load" in reason:
-            _tell_once(f"running on the slower reference engine: {reason}")
+        else:
+            tell_if_unusable(reason, "running on the slower reference engine")
         steps = x if tokens is None else reference.look_up(x, tokens)
         return reference.unroll(program, separate(parameters), steps, state, lengths)
+
+
+def tell_if_unusable(reason: str, instead: str) -> None:
+    """Warn, once in a process, what runs `instead` if the `reason` of `engine_for` is that there is no native library
+    that can be used."""
+    try:
+        library()
+    except NativeError as error:
+        if reason == str(error):
+            _tell_once(f"{instead}: {reason}")
 
 
 def _tell_once(message: str) -> None:

@@ -36,7 +36,7 @@ def _places(lengths: Tensor) -> Tensor:
 
 def _steps(lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of each packed step its sequence and its number; and where the steps of each number begin."""
-    active = (lengths.unsqueeze(1) > torch.arange(_sizes(lengths)[1])).sum(0)
+    active = (lengths.unsqueeze(1) > torch.arange(_sizes(lengths)[1], device=lengths.device)).sum(0)
     starts = active.cumsum(0) - active
-    step = torch.arange(len(active)).repeat_interleave(active)
-    return torch.arange(len(step)) - starts[step], step, starts
+    step = torch.arange(len(active), device=lengths.device).repeat_interleave(active)
+    return torch.arange(len(step), device=lengths.device) - starts[step], step, starts

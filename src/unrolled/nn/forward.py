@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32
+from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32, tell_if_unusable
 from unrolled.nn.layers import run_layers
 from unrolled.nn.layout import Full, Packed
 from unrolled.nn.streaming import MOST_ROWS, run_step, step_again
@@ -54,7 +54,11 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
     alone = not packed and data.dim() == 2
     batch = int(input_.batch_sizes[0]) if packed else 1 if alone else data.shape[0 if module.batch_first else 1]
     states = _states(module, data, hx, batch, alone)
-    if states is None or engine_for(data)[0] != "native":
+    if states is None:
+        return None
+    engine, reason = engine_for(data)
+    if engine != "native":
+        tell_if_unusable(reason, "torch's own layers run in the place of unrolled.nn's")
         return None
 
     if packed:

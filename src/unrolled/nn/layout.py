@@ -42,7 +42,7 @@ class Packed:
     """Steps are the `data` (sum of lengths, feature) of a PackedSequence, which the engine takes as they are."""
 
     def __init__(self, batch_sizes: Tensor) -> None:
-        self.lengths = (batch_sizes > torch.arange(int(batch_sizes[0])).unsqueeze(1)).sum(1)
+        self.lengths = (batch_sizes > torch.arange(int(batch_sizes[0]), device=batch_sizes.device).unsqueeze(1)).sum(1)
 
     def batch_of(self, steps: Tensor, backwards: bool) -> Tensor:
         """As Layout."""

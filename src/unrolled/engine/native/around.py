@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine.native import library
+from unrolled.engine.native.workspace import empty
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
@@ -12,7 +13,7 @@ def cross_entropy_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
     `logits` (rows, classes), contiguous, float32 or bfloat16; `targets` (rows,) int64. Raises NativeError for a target
     that is no class.
     """
-    losses = torch.empty(len(logits))
+    losses = empty(len(logits))
     precision = library.BF16 if logits.dtype == torch.bfloat16 else library.FP32
     targets = targets.contiguous()
     rows, classes = logits.shape

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unrolled.engine.joined import names_of
 from unrolled.engine.native import library
 from unrolled.engine.native.plan import Array, blocks
 from unrolled.engine.native.tape import Place, Tape
+from unrolled.engine.native.workspace import zeros
 
 _LINE = 64  # bytes of a cache line, and of a block of a row
 _FLOAT = 4
@@ -47,7 +47,7 @@ def of_vector(values: Tensor) -> Tensor:
     width = len(values)
     if width % library.BLOCK == 0 and values.is_contiguous() and values.data_ptr() % _LINE == 0:
         return values
-    padded = torch.zeros(blocks(width) * library.BLOCK)
+    padded = zeros(blocks(width) * library.BLOCK)
     padded[:width] = values
     return padded
 

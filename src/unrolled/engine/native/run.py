@@ -18,7 +18,7 @@ from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import Packs
 from unrolled.engine.native.recording import Recorded, trace_layout
 from unrolled.engine.native.rows import Rows
-from unrolled.engine.native.workspace import result, slab
+from unrolled.engine.native.workspace import empty, result, slab, zeros
 from unrolled.errors import UnrolledError
 
 _KEPT = 64  # tapes that are kept for one cell, those used last
@@ -49,7 +49,7 @@ def forward(
     outputs = _zeros_where_short(rows, cell.width(cell.states[0]), time_first)
     shape = (_strides(x), tuple(s.stride(0) for s in state), time_first, keep, threads, words)
     recorded = _recorded(cell, rows, shape, record_forward)
-    final = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
+    final = [empty(rows.batch, cell.width(name)) for name in cell.states]
     trace = slab(trace_floats(cell, rows.batch, rows.time, words) if keep else 0)
     work = slab(recorded.work)
     addresses = _addresses(index) | {
@@ -90,16 +90,16 @@ def backward(
     d_outputs = _dense(d_outputs)
     d_final = [d.contiguous() for d in d_final]
     threads = torch.get_num_threads()
-    d_x = torch.empty(0)
+    d_x = empty(0)
     if of_input and words is None:
         d_x = _zeros_where_short(rows, cell.input_width, time_first)
     elif of_input:
-        d_x = torch.empty(words or 0, cell.input_width)
+        d_x = empty(words or 0, cell.input_width)
     shape = (_strides(d_outputs), of_input, time_first, threads, words)
     recorded = _recorded(cell, rows, shape, record_backward)
-    d_state = [torch.empty(rows.batch, cell.width(name)) for name in cell.states]
+    d_state = [empty(rows.batch, cell.width(name)) for name in cell.states]
     gradients = {key: _gradient(key, value, recorded.written) for key, value in like.items()}
-    work, sums = slab(recorded.work), torch.zeros(recorded.sums)
+    work, sums = slab(recorded.work), zeros(recorded.sums)
     addresses = _addresses(index) | {
         "d_outputs": d_outputs.data_ptr(),
         "d_x": d_x.data_ptr(),
@@ -175,4 +175,4 @@ def _zeros_where_short(rows: Rows, width: int, time_first: bool) -> Tensor:
 
 
 def _gradient(key: str, like: Tensor, written: frozenset[str]) -> Tensor:
-    return torch.empty(like.shape) if written.issuperset(key.split()) else torch.zeros(like.shape)
+    return empty(*like.shape) if written.issuperset(key.split()) else zeros(*like.shape)

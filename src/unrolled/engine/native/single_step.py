@@ -20,7 +20,7 @@ from unrolled.engine.native.plan import PARAMETER, Array, Memory, Plan
 from unrolled.engine.native.programs import cell_of
 from unrolled.engine.native.recording import threads_for
 from unrolled.engine.native.tape import Place, Tape
-from unrolled.engine.native.workspace import slab
+from unrolled.engine.native.workspace import empty, slab
 from unrolled.equations import Program
 from unrolled.equations.columns import split_columns
 
@@ -45,7 +45,7 @@ class ReadyStep:
         for directions in layers:
             self._layers.append([_Layer(program, own, batch, width, states, bf16) for own in directions])
             width = sum(layer.output_width for layer in self._layers[-1])
-        self._output = torch.empty((*x.shape[:-1], width), device="cpu")  # what an output is like
+        self._output = empty(*x.shape[:-1], width)  # what an output is like
         self._states = [(f"state {s.name}", f"new {s.name}") for s in program.states]
         self._copied = [pair for directions in self._layers for layer in directions for pair in layer.copied]
         self._tape = self._record(batch)
@@ -100,7 +100,7 @@ class _Layer:
         self, program: Program, parameters: Parameters, batch: int, width: int, states: Sequence[Tensor], bf16: bool
     ) -> None:
         parameters = {name: p.detach().contiguous() for name, p in parameters.items()}
-        x, state = torch.empty(batch, 1, width), [torch.empty(batch, s.shape[-1]) for s in states]
+        x, state = empty(batch, 1, width), [empty(batch, s.shape[-1]) for s in states]
         self._cell = cell_of(program, x, state, parameters, bf16)
         self._plan, self._new = _plan(self._cell)
         self._packed = packs_of(self._cell, parameters).of(tuple(self._plan.matrices))

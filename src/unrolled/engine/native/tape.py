@@ -62,7 +62,7 @@ class Tape:
         """The tape, ready to be placed and played; nothing more can be recorded."""
         first_call = self.put(*self._calls).offset
         parts = [array.reshape(-1) for _, array in self._arrays]
-        memory = self._memory = np.concatenate([np.array(self._words, np.int64), *parts])
+        memory = self._memory = np.concatenate([np.array(self._words, np.int64), *parts], dtype=np.int64, casting="no")
         self._view = memory.data  # quicker for a single word
         self._message = ctypes.create_string_buffer(library.MESSAGE)
         start = memory.ctypes.data

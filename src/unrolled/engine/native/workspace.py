@@ -16,16 +16,29 @@ _SMALL = 16_384  # floats below which the allocator of torch does as well
 _LARGE = 262_144  # floats from which a result for the caller is worth a slab
 _WAITING = 8  # free slabs that are kept for their next use, those of the sizes that were asked for last
 
+# What torch.empty makes depends on torch's default type and device; the engine needs float32 on the CPU.
+_LIKE = torch.empty(0, dtype=torch.float32, device="cpu")
+
+
+def empty(*shape: int) -> Tensor:
+    """An uninitialised tensor of float32 on the CPU."""
+    return _LIKE.new_empty(shape)
+
+
+def zeros(*shape: int) -> Tensor:
+    """A tensor of float32 zeros on the CPU."""
+    return _LIKE.new_zeros(shape)
+
 
 def slab(floats: int) -> Tensor:
     """A 1-d tensor of so many floats, uninitialised; let go of it to give it back."""
-    return torch.empty(floats) if floats < _SMALL else _POOL.take(floats)
+    return empty(floats) if floats < _SMALL else _POOL.take(floats)
 
 
 def result(*shape: int) -> Tensor:
     """An uninitialised tensor for the caller to keep."""
     floats = torch.Size(shape).numel()
-    return torch.empty(shape) if floats < _LARGE else _POOL.take(floats).view(shape)
+    return empty(*shape) if floats < _LARGE else _POOL.take(floats).view(shape)
 
 
 class _Pool:
