@@ -254,19 +254,19 @@ def test_the_defaults_of_torch_change_nothing(ragged):
     """The engine's own memory is float32 on the CPU, whatever torch makes of a tensor without a type and a device."""
     program = CELLS["torch_lstm"]
     lengths = torch.tensor([4, 1, 3]) if ragged else None
-    wanted = run_case(program, lengths)
+    wanted = _results(program, lengths)
     for dtype, device in ((torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "meta")):
         torch.set_default_dtype(dtype)
         try:
             with torch.device(device):
-                got = run_case(program, lengths)
+                got = _results(program, lengths)
         finally:
             torch.set_default_dtype(torch.float32)
         for value, expected in zip(got, wanted, strict=True):
             torch.testing.assert_close(value, expected, rtol=0, atol=0)
 
 
-def run_case(program, lengths):
+def _results(program, lengths):
     """Outputs, states and gradients; hidden 20, so that biases need memory that is padded."""
     generator = torch.Generator("cpu").manual_seed(0)
     sizes = {"input": 16, "hidden": 20}

@@ -46,12 +46,12 @@ def unroll_forward(
 
     `parameters` may be joined as in `separate`; `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
     """
-    named = {name: value.contiguous() for name, value in parameters.items()}
-    cell = cell_of(program, x, state, named, bf16, tokens is not None)
+    parameters = {key: value.contiguous() for key, value in parameters.items()}
+    cell = cell_of(program, x, state, parameters, bf16, tokens is not None)
     rows = _rows(x, tokens, lengths)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
-    packs = packs_of(cell, named)
-    vectors, time_first = vectors_of(named), tokens is None and x.stride(0) < x.stride(1)
+    packs = packs_of(cell, parameters)
+    vectors, time_first = vectors_of(parameters), tokens is None and x.stride(0) < x.stride(1)
     setting = Setting(cell, ref(packs), rows, vectors, index, time_first)
     return *run.forward(cell, vectors, packs, rows, x, state, keep, index, time_first), setting
 
@@ -80,9 +80,9 @@ class Unroll(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """The run, which leaves its trace in the context."""
         states = len(program.states)
-        named = dict(zip(names, given[states:], strict=True))
+        joined = dict(zip(names, given[states:], strict=True))
         outputs, final, trace, ctx.setting = unroll_forward(
-            program, x, given[:states], named, lengths, True, bf16, tokens
+            program, x, given[:states], joined, lengths, True, bf16, tokens
         )
         ctx.program, ctx.names = program, names
         ctx.set_materialize_grads(False)
@@ -95,22 +95,22 @@ class Unroll(torch.autograd.Function):
         program = ctx.program
         lengths, tokens, trace, x, *given = ctx.saved_tensors
         state, parameters = given[: len(program.states)], given[len(program.states) :]
-        named = dict(zip(ctx.names, parameters, strict=True))
+        joined = dict(zip(ctx.names, parameters, strict=True))
         if d_outputs is None:
             d_outputs = x.new_zeros(*(x.shape[:-1] if tokens is None else tokens.shape), state[0].shape[1])
         d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True
             seeds = [d_outputs, *d_states]
             inputs = [x, *state, *parameters]
-            found = differentiable(program, x, state, separate(named), inputs, lengths, seeds, tokens)
+            found = differentiable(program, x, state, separate(joined), inputs, lengths, seeds, tokens)
             return None, None, None, None, None, *found
         setting: Setting = ctx.setting
         of_input = ctx.needs_input_grad[5]
         words = None if tokens is None else len(x)
-        packs = setting.packs() or packs_of(setting.cell, {name: value.contiguous() for name, value in named.items()})
+        packs = setting.packs() or packs_of(setting.cell, {name: value.contiguous() for name, value in joined.items()})
         common = (setting.cell, setting.vectors, packs, setting.rows)
         table = (setting.table_index, words, setting.time_first)
-        d_x, d_state, gradients = run.backward(*common, trace, d_outputs, d_states, named, of_input, *table)
+        d_x, d_state, gradients = run.backward(*common, trace, d_outputs, d_states, joined, of_input, *table)
         return None, None, None, None, None, d_x if of_input else None, *d_state, *gradients.values()
 
 

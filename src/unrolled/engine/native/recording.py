@@ -106,14 +106,16 @@ class Recorder:
     def _run(self, plan: Plan, active: np.ndarray, tables: np.ndarray, index: Place | None, index_rows: int) -> None:
         if plan.stages and len(active):
             places = {name: self.arrays[name] for name in plan.memory}
-            if plan.independent:
-                threads = threads_for(plan, int(active.sum()))
-            else:
-                threads = 1 + max(int(active.max()), _TILE) * plan.work // _WORTH_WAITING
-            threads = min(self.threads, threads)
+            worth = threads_for(plan, active.sum()) if plan.independent else threads_in_step(plan, active.max())
+            threads = min(self.threads, worth)
             plan.record(self.tape, active, tables, places, self._packed, threads, index, index_rows)
 
 
 def threads_for(plan: Plan, rows: int) -> int:
-    """As many threads as so many rows of the plan are worth."""
-    return 1 + rows * plan.work // _WORTH_A_THREAD
+    """As many threads as so many rows of the plan are worth, between waking and waiting once."""
+    return 1 + int(rows) * plan.work // _WORTH_A_THREAD
+
+
+def threads_in_step(plan: Plan, rows: int) -> int:
+    """As many threads as are worth waiting for each other in every step of so many rows."""
+    return 1 + max(int(rows), _TILE) * plan.work // _WORTH_WAITING
