@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from unrolled.engine import reference
-from unrolled.engine.native import autograd
+from unrolled.engine.native import autograd, rows
 from unrolled.equations import Program
 
 EPSILON = torch.finfo(torch.float32).eps
@@ -72,3 +72,10 @@ def assert_native_agrees(program: Program, case, lengths: Tensor | None = None, 
         outputs, final = autograd.unroll(program, *case, lengths, tokens=tokens)
     for name, got in zip(["outputs", *(f"final {s.name}" for s in program.states)], [outputs, *final], strict=True):
         torch.testing.assert_close(got, native[name], rtol=0, atol=0)
+
+
+def take_pieces(size: int, monkeypatch) -> None:
+    """From now on the steps are taken backwards in pieces of about so many rows."""
+    monkeypatch.setattr(rows, "_PIECE", size)
+    for cached in (rows._full, rows._ragged, rows._packed):
+        cached.cache_clear()

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from agreement import assert_native_agrees, by_reference, random_case, table_case
+from agreement import assert_native_agrees, by_reference, random_case, table_case, take_pieces
 
 from unrolled.cells import CELLS
-from unrolled.engine.native import autograd, backward, programs, run
+from unrolled.engine.native import autograd, programs
 from unrolled.engine.native.schedule import readers_follow
 from unrolled.engine.packed import pack
 from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
@@ -46,7 +46,7 @@ def used_twice(x, h, *, W_h: "hidden, hidden", W_x: "hidden, input"):  # noqa: F
 @pytest.mark.parametrize("piece", [10, 1000])
 def test_the_gradient_of_a_matrix_has_several_terms(time, batch, piece, monkeypatch):
     """The first one is written into fresh memory, the others are added."""
-    monkeypatch.setattr(backward, "_PIECE", piece)
+    take_pieces(piece, monkeypatch)
     programs._compiled.cache_clear()  # with the tapes that were made of other pieces
     assert_native_agrees(used_twice, random_case(used_twice, batch, time, {"input": 9, "hidden": 20}))
 
@@ -88,7 +88,7 @@ def test_values_stand_before_their_only_reader():
 @pytest.mark.parametrize("hoisting", [False, True])
 def test_input_products_in_the_loop_or_before_it(name, hoisting, monkeypatch):
     monkeypatch.setattr(programs, "ROWS_INSIDE", 100 if hoisting else 0)
-    monkeypatch.setattr(backward, "_PIECE", 30)  # of 52 rows and more: several pieces
+    take_pieces(30, monkeypatch)  # of 52 rows and more: several pieces
     program = CELLS[name]
     for batch, lengths in ((2, None), (26, None), (26, torch.arange(26) % 5)):
         assert_native_agrees(program, random_case(program, batch, 5, {"input": 18, "hidden": 35}), lengths)
@@ -102,21 +102,24 @@ def test_ragged_batches(name, lengths):
     assert_native_agrees(program, case, torch.tensor(lengths))
 
 
-def test_ragged_batches_one_after_the_other():
-    """What was recorded for some lengths is used for the same ones in the same order, and for no others."""
-    program = CELLS["lstm"]
+@pytest.mark.parametrize("name", ["lstm", "min_gru"])
+@pytest.mark.parametrize("piece", [5, 1000])
+def test_ragged_batches_one_after_the_other(name, piece, monkeypatch):
+    """What was recorded for some lengths is used for others too."""
+    take_pieces(piece, monkeypatch)
+    program = CELLS[name]
     for each in ([3, 6, 1, 5], [3, 6, 1, 5], [6, 3, 1, 5], [5, 5, 5, 5], [0, 2, 6, 6], [3, 6, 1, 5]):
         assert_native_agrees(program, random_case(program, 4, 6, {"input": 5, "hidden": 32}), torch.tensor(each))
 
 
-def test_ragged_tapes_are_few():
+def test_batches_of_other_lengths_share_tapes():
     program = CELLS["gru"]
     parameters, x, state = random_case(program, 4, 30, {"input": 5, "hidden": 16})
-    for longest in range(5, 30):
+    for longest in range(24, 30):  # with the others 30 to 35 rows: room for 30, 32 or 36
         lengths = torch.tensor([longest, 1, 2, 3])
         autograd.unroll(program, parameters, x, state, lengths)[0].sum().backward()
     cell = programs.cell_of(program, x, state, parameters, False)
-    assert 0 < len(cell.ragged_tapes) <= run._KEPT_RAGGED
+    assert len(cell.tapes) == 2 * 3
 
 
 @pytest.mark.parametrize("name", ["lstm", "min_gru", "torch_rnn_tanh"])
@@ -161,7 +164,7 @@ def test_any_number_of_threads(threads, batch):
 @pytest.mark.parametrize("name", [*CELLS, "gated_input"])
 @pytest.mark.parametrize("ragged", [False, True])
 def test_a_table_that_tokens_read(name, ragged, monkeypatch):
-    monkeypatch.setattr(backward, "_PIECE", 30)
+    take_pieces(30, monkeypatch)
     program = CELLS.get(name, gated_input)
     for batch, inputs, words in ((26, 18, 11), (7, 5, 34), (1, 16, 3), (3, 4, 90), (0, 3, 2)):  # 90: more than steps
         case, tokens = table_case(random_case(program, batch, 5, {"input": inputs, "hidden": 35}), words)

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 import torch
-from agreement import EPSILON, random_case, run
+from agreement import EPSILON, random_case, run, take_pieces
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from unrolled import Recurrent, cells
 from unrolled.cells import CELLS
 from unrolled.engine import bf16_products, engine_for, reference, use_engine
-from unrolled.engine.native import autograd, backward, programs
+from unrolled.engine.native import autograd, programs
 from unrolled.engine.native.library import has_bf16
 from unrolled.equations import cell
 
@@ -122,7 +122,7 @@ def shifts(rows: int, columns: int) -> Tensor:
 def test_whole_numbers_of_few_bits_come_out_exactly(size, ragged, hoisting, threads, monkeypatch):
     """Wherever a factor stands in its array: a wrong one changes a whole number."""
     monkeypatch.setattr(programs, "ROWS_INSIDE", 10**6 if hoisting else 0)
-    monkeypatch.setattr(backward, "_PIECE", 45)
+    take_pieces(45, monkeypatch)
     batch, time, inputs, hidden = size
     time = min(time, 4)  # so that no sum needs more than 8 bits
     parameters = {"W": torch.cat([shifts(hidden, hidden), shifts(hidden, inputs)], 1).requires_grad_()}

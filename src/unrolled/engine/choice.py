@@ -12,6 +12,7 @@ from torch import Tensor
 from unrolled.engine import reference
 from unrolled.engine.joined import separate as separate
 from unrolled.engine.native.library import NativeError, has_bf16, library
+from unrolled.engine.packed import lengths_of as lengths_of
 from unrolled.engine.packed import reversal as reversal
 from unrolled.engine.reference import State
 from unrolled.engine.reference import look_up as look_up

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32, tell_if_unusable
+from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32, lengths_of, tell_if_unusable
 from unrolled.nn.layers import run_layers
 from unrolled.nn.layout import Full, Packed
 from unrolled.nn.streaming import MOST_ROWS, run_step, step_again
@@ -49,7 +49,8 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
         return None
     if data.shape[-1] != module.input_size or 0 in data.shape or data.dim() not in ((2,) if packed else (2, 3)):
         return None
-    if packed and not _well_packed(input_):
+    lengths = lengths_of(input_.batch_sizes) if packed else None
+    if packed and (lengths is None or int(lengths.sum()) != len(data)):  # it may have been made by hand
         return None
     alone = not packed and data.dim() == 2
     batch = int(input_.batch_sizes[0]) if packed else 1 if alone else data.shape[0 if module.batch_first else 1]
@@ -61,9 +62,9 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
         tell_if_unusable(reason, "torch's own layers run in the place of unrolled.nn's")
         return None
 
-    if packed:
+    if lengths is not None:
         states = tuple(_permuted(s, input_.sorted_indices) for s in states)
-        steps, states = run_layers(module, weights, data, states, Packed(input_.batch_sizes))
+        steps, states = run_layers(module, weights, data, states, Packed(lengths))
         output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
         return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
@@ -101,12 +102,6 @@ def _watched() -> bool:
 def _suits(value: Any) -> bool:
     plain = type(value) in (Tensor, nn.Parameter) or (isinstance(value, Tensor) and torch.compiler.is_compiling())
     return plain and value.dtype == torch.float32 and value.is_cpu and value.layout == torch.strided
-
-
-def _well_packed(sequence: PackedSequence) -> bool:
-    """Whether its sizes are those of its steps: it may have been made by hand."""
-    sizes = sequence.batch_sizes
-    return int(sizes.sum()) == len(sequence.data) and bool((sizes[1:] <= sizes[:-1]).all() and sizes[-1] > 0)
 
 
 def _states(module: nn.RNNBase, data: Tensor, hx: Any, batch: int, alone: bool) -> States | None:

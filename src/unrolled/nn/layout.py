@@ -3,7 +3,6 @@
 import functools
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from unrolled.engine import reversal
@@ -41,8 +40,8 @@ class Full:
 class Packed:
     """Steps are the `data` (sum of lengths, feature) of a PackedSequence, which the engine takes as they are."""
 
-    def __init__(self, batch_sizes: Tensor) -> None:
-        self.lengths = (batch_sizes > torch.arange(int(batch_sizes[0]), device=batch_sizes.device).unsqueeze(1)).sum(1)
+    def __init__(self, lengths: Tensor) -> None:
+        self.lengths = lengths
 
     def batch_of(self, steps: Tensor, backwards: bool) -> Tensor:
         """As Layout."""

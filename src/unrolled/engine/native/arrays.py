@@ -7,7 +7,6 @@ few long stretches, which the processor fetches ahead, and no two rows share a p
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
 from unrolled.engine.joined import names_of
@@ -79,27 +78,21 @@ def vectors_of(parameters: Mapping[str, Tensor]) -> Vectors:
     return found
 
 
-def array_rows(tape: Tape, array: Array, first: int = 0, index: np.ndarray | None = None) -> Place:
-    """The rows of an array from `first` on, or those of `index`, as `unrolled_rows`."""
-    offset = None if index is None else np.ascontiguousarray(index * library.BLOCK, np.int64)
-    return tape.put(array.place.after(first * _LINE), offset, library.BLOCK, array.rows * library.BLOCK)
+def array_rows(tape: Tape, array: Array, first: int = 0, offsets: Place | None = None) -> Place:
+    """The rows of an array from `first` on, or those that begin at these floats of it, as `unrolled_rows`."""
+    return tape.put(array.place.after(first * _LINE), offsets, library.BLOCK, array.rows * library.BLOCK)
 
 
-def chosen_rows(tape: Tape, array: Array, index: Place) -> Place:
-    """The rows of an array that a list in memory names by their first float, as `unrolled_rows`."""
-    return tape.put(array.place, index, library.BLOCK, array.rows * library.BLOCK)
+def tensor_rows(tape: Tape, slot: str, stride: int | Place, offsets: Place | None = None) -> Place:
+    """The rows of a tensor, `stride` floats apart or at each of the `offsets`, as `unrolled_rows`."""
+    return tape.put(Place(slot), offsets, stride, library.BLOCK)
 
 
-def tensor_rows(tape: Tape, slot: str, stride: int, offset: np.ndarray | None = None) -> Place:
-    """The rows of a tensor, `stride` floats apart or at each `offset`, as `unrolled_rows`."""
-    return tape.put(Place(slot), offset, stride, library.BLOCK)
-
-
-def copy(tape: Tape, to: Place, source: Place, rows: int, width: int, pad: bool, threads: int) -> None:
+def copy(tape: Tape, to: Place, source: Place, rows: int | Place, width: int, pad: bool, threads: int) -> None:
     """Copy `rows` rows of `width` units; `pad`: with zeros up to a whole block."""
     tape.call(library.CALL_COPY, to, source, rows, width, int(pad), threads)
 
 
-def add(tape: Tape, to: Place, source: Place, rows: int, width: int, threads: int) -> None:
+def add(tape: Tape, to: Place, source: Place, rows: int | Place, width: int, threads: int) -> None:
     """Add `rows` rows of `width` units to those of `to`, which may be the same."""
     tape.call(library.CALL_ADD, to, source, rows, width, threads)

@@ -108,8 +108,7 @@ class CompiledCell:
         self.backward = cache(self._backward)
         self.backward_before = cache(self._backward_before)
         self.tapes: dict[tuple[object, ...], Any] = {}
-        self.ragged_tapes: dict[tuple[object, ...], Any] = {}
-        """What forward.py and backward.py made of these plans, by shapes; those of ragged batches by their lengths."""
+        """What forward.py and backward.py made of these plans, by shapes."""
 
     def width(self, value: str) -> int:
         """The length of a value of the step."""

@@ -1,65 +1,57 @@
 """A forward run as a tape; its slots are those of recording.py."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from unrolled.engine.native.arrays import Layout, array_rows, copy, tensor_rows
 from unrolled.engine.native.compiled import CompiledCell
-from unrolled.engine.native.recording import Recorded, Recorder, Sizes, trace_layout
-from unrolled.engine.native.rows import Piece, Rows
+from unrolled.engine.native.library import BLOCK
+from unrolled.engine.native.recording import Recorded, Recorder, Sizes, Strides, trace_layout
+from unrolled.engine.native.rows import Frame, Rows
 
 
-def record_forward(
-    cell: CompiledCell,
-    rows: Rows,
-    strides: tuple[int, int],
-    state_strides: Sequence[int],
-    time_first: bool,
-    keep: bool,
-    threads: int,
-    words: int | None,
-) -> Recorded:
-    """`strides` are those of batch and time of x, or the first that of the rows of a table of so many `words`;
-    `state_strides` those of the batch of the states; the outputs are in memory with time first if `time_first`."""
-    recorder = Recorder(cell, rows, threads, words)
-    tape, arrays, given = recorder.tape, recorder.arrays, recorder.given
+def record_forward(cell: CompiledCell, frame: Frame, keep: bool, threads: int, words: int | None) -> Recorded:
+    """With `words` x is a table of so many rows."""
+    recorder = Recorder(cell, frame, threads, words)
+    tape, arrays, batch = recorder.tape, recorder.arrays, frame.batch
     width = cell.width(cell.states[0])
-    to_outputs = rows.dense(width, time_first)
     outside = recorder.reaches(width)
     before, step = cell.forward_before(keep).plan, cell.forward(keep, outside)
     if outside:
-        arrays[step.outputs] = recorder.outside("outputs", width, to_outputs)
+        arrays[step.outputs] = recorder.outside("outputs", width)
     passing: Sizes = {}
     if keep:
-        arrays.update(trace_layout(cell, rows.batch, rows.total, words).arrays)
+        arrays.update(trace_layout(cell, batch, frame.capacity, words).arrays)
         arrays.update({new: arrays[old] for new, old in step.in_place.items()})
     else:
-        passing = {f"states {name}": (2 * rows.batch, cell.width(name)) for name in cell.states}
-        passing[cell.input] = (given, cell.input_width)
+        passing = {f"states {name}": (2 * batch, cell.width(name)) for name in cell.states}
+        passing[cell.input] = (recorder.given, cell.input_width)
     present = [*arrays, *passing, *cell.states, *step.states]
-    passing |= recorder.missing(given, present, before)
-    passing |= recorder.missing(rows.total, [*present, *passing], step.plan)
+    passing |= recorder.missing(recorder.given, present, before)
+    passing |= recorder.missing(frame.capacity, [*present, *passing], step.plan)
     work = Layout("work", passing)
     arrays.update(work.arrays)
     for name, new in zip(cell.states, step.states, strict=True):
         arrays[name] = arrays[new] = arrays[f"states {name}"]
     matrices = recorder.pack(before, step.plan)
 
-    x = tensor_rows(tape, "x", strides[0], rows.places(*strides) if words is None else None)
-    copy(tape, array_rows(tape, arrays[cell.input]), x, given, cell.input_width, True, threads)
-    recorder.each_row(before, Piece(0, 1, 0, given), 1)
-    for name, stride in zip(cell.states, state_strides, strict=True):
-        start = tensor_rows(tape, f"state {name}", stride, rows.sorted_places(stride))
-        copy(tape, array_rows(tape, arrays[name]), start, rows.batch, cell.width(name), True, threads)
-    recorder.loop(step.plan, rows.active, np.vstack([rows.forward_tables(keep), rows.step_places(*to_outputs)]))
+    total = recorder.total()
+    x = recorder.places("x") if words is None else tensor_rows(tape, "x", recorder.stride("x"))
+    copy(tape, array_rows(tape, arrays[cell.input]), x, words or total, cell.input_width, True, threads)
+    recorder.each_row(before, "before", lambda rows: (0, words or rows.total), recorder.given, 1)
+    for name in cell.states:
+        start = recorder.sorted_places(f"state {name}")
+        copy(tape, array_rows(tape, arrays[name]), start, batch, cell.width(name), True, threads)
 
+    def tables(rows: Rows, of: Strides) -> list[np.ndarray]:
+        return [*rows.forward_tables(keep), rows.step_places(*of["outputs"])]
+
+    recorder.loop(step.plan, "loop", lambda rows: rows.active, tables)
     if not outside:
-        outputs = tensor_rows(tape, "outputs", 0, rows.places(*to_outputs))
-        made = array_rows(tape, arrays[cell.states[0]], rows.batch) if keep else array_rows(tape, arrays[step.outputs])
-        copy(tape, outputs, made, rows.total, width, False, threads)
+        made = array_rows(tape, arrays[cell.states[0]], batch) if keep else array_rows(tape, arrays[step.outputs])
+        copy(tape, recorder.places("outputs"), made, total, width, False, threads)
+    last = recorder.table("last", lambda rows, of: [rows.last(keep) * BLOCK])
     for name in cell.states:
         width = cell.width(name)
-        final = tensor_rows(tape, f"final {name}", width, rows.sorted_places(width))
-        copy(tape, final, array_rows(tape, arrays[name], index=rows.last(keep)), rows.batch, width, False, threads)
-    return Recorded(tape.finish(), matrices, work.floats)
+        final = recorder.sorted_places(f"final {name}", width)
+        copy(tape, final, array_rows(tape, arrays[name], offsets=last), batch, width, False, threads)
+    return recorder.finish(matrices, work.floats)

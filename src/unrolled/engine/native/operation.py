@@ -80,7 +80,7 @@ def _unroll_shapes(
     if keep and isinstance(batch, int) and isinstance(time, int):
         traced = program_of(program)
         cell = cell_of(traced, x, state, _named(traced, parameters), bf16)
-        trace = run.trace_floats(cell, batch, time)
+        trace = run.trace_floats(cell, batch, batch * time)
     elif keep:  # which plans run depends on the sizes
         trace = torch.library.get_ctx().new_dynamic_size()
     return [outputs, *(s.new_empty(s.shape) for s in state), x.new_empty(trace)]

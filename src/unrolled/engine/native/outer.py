@@ -1,13 +1,28 @@
 """Gradients of matrices outside the time loop: products over all rows of a piece of steps."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from unrolled.engine.native import library
 from unrolled.engine.native.arrays import array_rows, copy
 from unrolled.engine.native.compiled import PASSING, Backward
 from unrolled.engine.native.plan import Array
 from unrolled.engine.native.recording import Recorder
-from unrolled.engine.native.rows import Piece
+from unrolled.engine.native.rows import Rows
 from unrolled.engine.native.tape import Place
 from unrolled.equations.derive import OuterProduct
+
+
+class Part(NamedTuple):
+    """Rows that are at hand: how many, and at most how many; the slot of the trace from the first of them on; and of a
+    batch the first, and how many."""
+
+    label: str
+    rows: int | Place
+    most: int
+    trace: str
+    bounds: Callable[[Rows], tuple[int, int]]
+
 
 PREVIOUS = "previous"  # an array for the states before each row, where they do not lie in a row already
 
@@ -32,10 +47,10 @@ class MatrixGradients:
         """The parameters whose gradients are written; to what is in the slots of the others they are added."""
         return frozenset(p for p in self._disjoint if self._begun.issuperset(self._parts[p]))
 
-    def record(self, part: Backward, piece: Piece) -> None:
-        """Record the outer products of a plan over the rows of a piece."""
-        for group in part.outer_products:
-            vector, first = self._vector(part, piece, group[0].vector)
+    def record(self, step: Backward, part: Part) -> None:
+        """Record the outer products of a plan over the rows of a part."""
+        for group in step.outer_products:
+            vector, where = self._vector(step, part, group[0].vector)
             fresh: list[OuterProduct] = []
             again: list[OuterProduct] = []
             for term in group:
@@ -43,24 +58,26 @@ class MatrixGradients:
                 self._begun.add(term.matrix)
             for accumulate, terms in enumerate((fresh, again)):
                 if terms:
-                    self._products(terms, vector, first, piece.rows, accumulate)
+                    self._products(terms, vector, where, part.rows, accumulate)
 
-    def _vector(self, part: Backward, piece: Piece, name: str) -> tuple[Array, int]:
-        """The array of a vector, and the first row of the piece in it."""
-        tape, cell, rows = self._recorder.tape, self._recorder.cell, self._recorder.rows
-        array = self._recorder.arrays[name]
-        if name in cell.states and rows.lengths is not None:
-            moved = self._recorder.arrays[PREVIOUS]
-            index = rows.previous[piece.start : piece.start + piece.rows]
-            source = array_rows(tape, array, index=index)
-            copy(tape, array_rows(tape, moved), source, piece.rows, cell.width(name), False, self._recorder.threads)
-            return moved, 0
-        if part.plan.memory.get(name) == PASSING:
-            return array, 0
+    def _vector(self, step: Backward, part: Part, name: str) -> tuple[Array, Place]:
+        """The array of a vector, and where its first row of the part lies."""
+        recorder = self._recorder
+        tape, cell = recorder.tape, recorder.cell
+        array = recorder.arrays[name]
+        if name in cell.states and recorder.frame.ragged:
+            moved = recorder.arrays[PREVIOUS]
+            source = array_rows(tape, array, offsets=Place(f"previous of {part.label}"))
+            copy(tape, array_rows(tape, moved), source, part.rows, cell.width(name), False, recorder.threads)
+            return moved, moved.place
+        if step.plan.memory.get(name) == PASSING:
+            return array, array.place
         new = name in cell.program.outputs and name not in (*cell.states, *cell.hoisted.carried)
-        return array, piece.start + (rows.batch if new else 0)
+        return array, Place(part.trace, array.place.offset).after(64 * recorder.frame.batch * new)
 
-    def _products(self, terms: list[OuterProduct], vector: Array, first: int, rows: int, accumulate: int) -> None:
+    def _products(
+        self, terms: list[OuterProduct], vector: Array, where: Place, rows: int | Place, accumulate: int
+    ) -> None:
         tape, cell, arrays = self._recorder.tape, self._recorder.cell, self._recorder.arrays
         matrices = [cell.parts[term.matrix] for term in terms]
         left = [arrays[term.gradient] for term in terms]
@@ -69,7 +86,7 @@ class MatrixGradients:
             len(terms),
             tape.put(*(array.place for array in left)),
             tape.put(*(array.rows for array in left)),
-            vector.place.after(64 * first),
+            where,
             *(vector.rows, matrices[0].rows, matrices[0].columns, rows),
             tape.put(*(Place(f"gradient {m.parameter}", 4 * m.first) for m in matrices)),
             tape.put(*(self._columns[m.parameter] for m in matrices)),

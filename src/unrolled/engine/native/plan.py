@@ -29,7 +29,8 @@ class Array:
 
     place: Place
     rows: int
-    row_stride: int = 0
+    floats: Place | None = None
+    row_stride: Place | int = 0
 
 
 PARAMETER = Memory(library.BROADCAST)
@@ -156,23 +157,24 @@ class Plan:
     def record(
         self,
         tape: Tape,
-        active: "np.ndarray",
-        offsets: "np.ndarray",
+        steps: int | Place,
+        active: np.ndarray | Place,
+        offsets: np.ndarray | Place,
         arrays: Mapping[str, Array],
         matrices: Mapping[tuple[str, bool], Place],
         threads: int,
-        index: "Place | None" = None,
-        index_rows: int = 0,
+        index: Place | None = None,
+        index_rows: int | Place = 0,
     ) -> None:
         """Record a run of the steps: `active` (steps,) rows of each, `offsets` (tables, steps) where they start, both
         int64; `index` the rows of indexed arrays."""
         given = [arrays[name] for name in self.memory]
         addresses = tape.put(*(array.place for array in given), *self._constant_addresses)
-        rows = tape.put(*(array.rows for array in given), *(1 for _ in self._constant_addresses))
+        rows = tape.put(*(array.floats or array.rows for array in given), *(1 for _ in self._constant_addresses))
         outside = any(memory.addressing == library.OUTSIDE for memory in self.memory.values())
         strides = tape.put(*(array.row_stride for array in given)) if outside else None
         packed = tape.put(*(matrices[key] for key in self.matrices))
-        arguments = tape.put(len(active), active, offsets, addresses, rows, packed, threads, index, index_rows, strides)
+        arguments = tape.put(steps, active, offsets, addresses, rows, packed, threads, index, index_rows, strides)
         tape.call(library.CALL_RUN, self._handle.value or 0, arguments)
 
 

@@ -6,31 +6,40 @@ Slots of a tape: "x", "index" and "offsets" (of each packed row the row of the t
 first float), "state NAME", "parameter NAME" and what comes out of it, "outputs", "final NAME" and so on, are
 the caller's; "trace" is what a forward run leaves for the backward one, a single piece of memory cut into arrays in a
 fixed order; "work" and "sums" are needed only while it is played.
+
+Batches of other lengths share a tape: it knows their frame, and the tables of their rows are slots too, as are numbers,
+which stand for themselves in the place of an address.
 """
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from unrolled.engine.native.arrays import Layout
+from unrolled.engine.native.arrays import Layout, tensor_rows
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import Key, packed_places
 from unrolled.engine.native.plan import PARAMETER, SUM, Array, Plan
-from unrolled.engine.native.rows import Piece, Rows
+from unrolled.engine.native.rows import Frame, Rows
 from unrolled.engine.native.tape import Place, Tape
 
 _CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
 _WORTH_A_THREAD = 250_000  # multiply-adds that take longer than waking a thread and waiting for it
 _WORTH_WAITING = 140_000  # and of a step than waiting for each other once or twice
+_NONE = np.zeros(0, np.int64)
+_TABLES = 64  # sets of tables that are kept of the same rows
 _TILE = 8  # rows: fewer of them take nearly as long, for all weights must be read
 
 Sizes = dict[str, tuple[int, int]]
 
 
-@dataclass(frozen=True)
+Strides = Mapping[str, tuple[int, ...]]  # of the tensors in slots
+Make = Callable[[Rows, Strides], "list[np.ndarray] | int"]  # a list is one table after the other
+
+
+@dataclass(frozen=True, eq=False)
 class Recorded:
     """A tape, the matrices that it wants packed in its slot "packed", and the floats of its other memory."""
 
@@ -40,48 +49,107 @@ class Recorded:
     sums: int = 0
     written: frozenset[str] = frozenset()
     """The parameters whose gradients are put into their slots; to what is in the other slots they are added."""
+    tables: Mapping[str, Make] = field(default_factory=dict)
+    """What its other slots hold: tables and numbers that follow from the rows of a batch and the strides of tensors."""
+
+    def of_rows(self, rows: Rows, strides: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, int]:
+        """Where the tables of these rows lie, by slot."""
+        key = (self, strides)
+        if key not in rows.tables:
+            if len(rows.tables) >= _TABLES:
+                rows.tables.clear()
+            rows.tables[key] = self._tables(rows, dict(strides))
+        found: dict[str, int] = rows.tables[key][0]
+        return found
+
+    def _tables(self, rows: Rows, strides: Strides) -> tuple[dict[str, int], np.ndarray]:
+        found: dict[str, int] = {}
+        first: dict[str, int] = {}
+        parts, count = [_NONE], 0
+        for slot, make in self.tables.items():
+            made = make(rows, strides)
+            if isinstance(made, int):
+                found[slot] = made
+                continue
+            first[slot] = count
+            parts += made
+            count += sum(map(len, made))
+        memory = np.concatenate(parts, dtype=np.int64, casting="no")
+        start = memory.ctypes.data
+        found.update((slot, start + memory.itemsize * at) for slot, at in first.items())
+        return found, memory
 
 
 @functools.lru_cache(maxsize=256)
-def trace_layout(cell: CompiledCell, batch: int, total: int, words: int | None = None) -> Layout:
+def trace_layout(cell: CompiledCell, batch: int, capacity: int, words: int | None = None) -> Layout:
     """The arrays of the trace for so many sequences, rows of all steps together, and rows of a table."""
     in_place = cell.forward(True).in_place
     needed = {*cell.carried_read, *in_place.values()}
     carried = [c for c in cell.hoisted.carried if words is not None or c in needed]
     before = dict.fromkeys([cell.input, *carried, *cell.kept_before])
-    sizes = {name: (total if words is None else words, cell.width(name)) for name in before}
-    sizes.update({name: (total, cell.width(name)) for name in cell.kept if name not in in_place})
-    sizes.update({f"states {s}": (batch + total, cell.width(s)) for s in cell.states})
+    sizes = {name: (capacity if words is None else words, cell.width(name)) for name in before}
+    sizes.update({name: (capacity, cell.width(name)) for name in cell.kept if name not in in_place})
+    sizes.update({f"states {s}": (batch + capacity, cell.width(s)) for s in cell.states})
     return Layout("trace", sizes)
 
 
 class Recorder:
     """A tape on which the run of a cell is recorded, and the arrays that it has so far, by name."""
 
-    def __init__(self, cell: CompiledCell, rows: Rows, threads: int, words: int | None) -> None:
+    def __init__(self, cell: CompiledCell, frame: Frame, threads: int, words: int | None) -> None:
         """`words`: the rows of the table, if there is one."""
-        self.cell, self.rows, self.threads = cell, rows, threads
+        self.cell, self.frame, self.threads, self.words = cell, frame, threads, words
         self.tape = Tape()
+        self.tables: dict[str, Make] = {}
         vectors = [p.name for p in cell.program.parameters if len(p.shape) == 1]
         self.arrays = {name: Array(Place(f"parameter {name}"), 1) for name in vectors}
-        self.given = rows.total if words is None else words
-        """The rows of what comes before the loop."""
-        self._index = (None, 0) if words is None else (Place("index"), rows.total)
+        self.given = frame.capacity if words is None else words
+        """The rows of what comes before the loop, at most."""
+
+    def table(self, slot: str, make: Make) -> Place:
+        """A slot for what `make` finds out about the rows of a batch: arrays of int64, or a number."""
+        self.tables[slot] = make
+        return Place(slot)
+
+    def total(self) -> Place:
+        """The rows of all steps together."""
+        return self.table("total", lambda rows, of: rows.total)
+
+    def places(self, slot: str, number: int | None = None) -> Place:
+        """The packed rows of a tensor (batch, time, width) of the caller, or those of a piece, as `unrolled_rows`."""
+        if self.frame.packed and number is None:
+            return tensor_rows(self.tape, slot, self.stride(slot))
+
+        def make(rows: Rows, of: Strides) -> list[np.ndarray]:
+            return [rows.places(of[slot], None if number is None else rows.pieces[number])]
+
+        return tensor_rows(self.tape, slot, 0, self.table(f"places of {slot}, {number}", make))
+
+    def sorted_places(self, slot: str, stride: int | None = None) -> Place:
+        """The sequences of a tensor (batch, width) of the caller, in order, as `unrolled_rows`; `stride`: if always the
+        same."""
+        if not self.frame.ordered:
+            return tensor_rows(self.tape, slot, stride or self.stride(slot))
+        where = self.table(f"places of {slot}", lambda rows, of: [rows.sorted_places(stride or of[slot][0])])
+        return tensor_rows(self.tape, slot, 0, where)
+
+    def stride(self, slot: str) -> Place:
+        """The first stride of a tensor of the caller."""
+        return self.table(f"stride of {slot}", lambda rows, of: of[slot][0])
 
     def reaches(self, width: int) -> bool:
         """Whether instructions can reach the rows of a tensor of the caller themselves."""
-        return self.rows.order is None and width % BLOCK == 0 and self.rows.total > 0
+        return not self.frame.ordered and width % BLOCK == 0 and self.frame.capacity > 0
 
-    def outside(self, slot: str, width: int, strides: tuple[int, int]) -> Array:
-        """A tensor of the caller with these strides of batch and time, or of its packed rows, as an array."""
-        rows, (of_sequence, of_step) = self.rows, strides
-        last = (rows.batch - 1) * of_sequence + (rows.time - 1) * of_step
-        return Array(Place(slot), (rows.total - 1) * of_sequence + width if rows.packed else last + width, of_sequence)
+    def outside(self, slot: str, width: int) -> Array:
+        """A tensor (batch, time, width) of the caller, or its packed rows, as an array."""
+        floats = self.table(f"floats of {slot}", lambda rows, of: rows.floats(width, *of[slot]))
+        return Array(Place(slot), 0, floats, self.stride(slot))
 
     def missing(self, total: int, present: Sequence[str], plan: Plan) -> Sizes:
         """The arrays of a plan that are not `present`, sums and parameters apart: a row a sequence, or `total` rows."""
         return {
-            name: (self.rows.batch if memory.table < 0 else total, plan.widths[name])
+            name: (self.frame.batch if memory.table < 0 else total, plan.widths[name])
             for name, memory in plan.memory.items()
             if name not in present and memory not in (PARAMETER, SUM)
         }
@@ -92,23 +160,53 @@ class Recorder:
         self._packed = packed_places(self.cell, matrices, "packed")
         return matrices
 
-    def loop(self, plan: Plan, active: np.ndarray, tables: np.ndarray) -> None:
-        """Record a plan over time: `active` (steps,) rows of each step, `tables` (tables, steps) where they are."""
-        self._run(plan, active, tables, *self._index)
+    def loop(self, plan: Plan, label: str, active: Callable[[Rows], np.ndarray], tables: Make) -> None:
+        """Record a plan over time: `active` (steps,) rows of each step, `tables` (steps,) each where they are."""
+        threads = threads_in_step(plan, self.frame.batch)
+        index = (None, 0) if self.words is None else (Place("index"), self.total())
+        if self.frame.capacity:
+            self._run(plan, label, active, tables, threads, *index)
 
-    def each_row(self, plan: Plan, piece: Piece, tables: int) -> None:
-        """Record a plan that knows no time on the rows of a piece, in chunks; its last table has the rows within it."""
-        chunk = max(1, min(_CHUNK, -(-piece.rows // self.threads)))
-        within = np.arange(0, piece.rows, chunk, dtype=np.int64)
-        offsets = np.stack([*[piece.start + within] * max(tables - 1, 1), *[within] * (tables > 1)])
-        self._run(plan, np.minimum(chunk, piece.rows - within), offsets, None, 0)
+    def each_row(
+        self, plan: Plan, label: str, bounds: Callable[[Rows], tuple[int, int]], most: int, tables: int
+    ) -> None:
+        """Record a plan that knows no time on rows, in chunks: `bounds` are the first and their number, at most `most`;
+        its last table has the rows within them."""
+        threads = min(self.threads, threads_for(plan, most))
 
-    def _run(self, plan: Plan, active: np.ndarray, tables: np.ndarray, index: Place | None, index_rows: int) -> None:
-        if plan.stages and len(active):
-            places = {name: self.arrays[name] for name in plan.memory}
-            worth = threads_for(plan, active.sum()) if plan.independent else threads_in_step(plan, active.max())
-            threads = min(self.threads, worth)
-            plan.record(self.tape, active, tables, places, self._packed, threads, index, index_rows)
+        def chunks(rows: Rows) -> tuple[np.ndarray, list[np.ndarray]]:
+            start, count = bounds(rows)
+            chunk = max(1, min(_CHUNK, -(-count // threads)))
+            within = np.arange(0, count, chunk)
+            return np.minimum(chunk, count - within), [*[start + within] * max(tables - 1, 1), *[within] * (tables > 1)]
+
+        if most:
+            self._run(plan, label, lambda rows: chunks(rows)[0], lambda rows, of: chunks(rows)[1], threads, None, 0)
+
+    def _run(
+        self,
+        plan: Plan,
+        label: str,
+        active: Callable[[Rows], np.ndarray],
+        tables: Make,
+        threads: int,
+        index: Place | None,
+        index_rows: Place | int,
+    ) -> None:
+        if not plan.stages:
+            return
+        arrays = {name: self.arrays[name] for name in plan.memory}
+        steps = self.table(f"steps of {label}", lambda rows, of: len(active(rows)))
+        rows_of_steps = self.table(f"rows of {label}", lambda rows, of: [active(rows)])
+        offsets = self.table(f"tables of {label}", tables)
+        threads = min(self.threads, threads)
+        plan.record(self.tape, steps, rows_of_steps, offsets, arrays, self._packed, threads, index, index_rows)
+
+    def finish(
+        self, matrices: tuple[Key, ...], work: int, sums: int = 0, written: frozenset[str] = frozenset()
+    ) -> Recorded:
+        """What was recorded."""
+        return Recorded(self.tape.finish(), matrices, work, sums, written, self.tables)
 
 
 def threads_for(plan: Plan, rows: int) -> int:

@@ -6,13 +6,39 @@ the lengths. States have the rows of the start before those of the steps.
 
 import functools
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unrolled.errors import UnrolledError
+
+_PIECE = 1024  # rows whose gradients are at hand at a time: they stay in the last cache
+_ZERO = np.zeros(1, np.int64)
+
+
+class Frame(NamedTuple):
+    """What a tape knows of the rows of a batch: what batches of other lengths have in common."""
+
+    batch: int
+    capacity: int  # at least the rows of all steps together
+    ragged: bool
+    ordered: bool  # the sequences are sorted for it
+    packed: bool
+    pieces: int  # in which the steps are taken backwards
+
+    @property
+    def piece_rows(self) -> int:
+        """Rows of a piece, at most."""
+        return min(self.capacity, -(-self.capacity // self.pieces) + self.batch)
+
+
+def capacity_of(total: int) -> int:
+    """So many rows, rounded up by an eighth at most, so that few capacities serve all batches."""
+    step = 1 << max(total.bit_length() - 4, 0)
+    return -(-total // step) * step
 
 
 @dataclass(frozen=True)
@@ -25,7 +51,7 @@ class Piece:
     rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rows:
     """`order` sorts the batch (None: as it is); `active` (steps,) rows of each step; `starts` where they begin."""
 
@@ -36,6 +62,8 @@ class Rows:
     active: np.ndarray
     starts: np.ndarray
     packed: bool = False  # the tensors of the caller too
+    tables: dict[Any, Any] = field(default_factory=dict)
+    """What tapes made of these rows, see `Recorded.of_rows`."""
 
     @functools.cached_property
     def total(self) -> int:
@@ -43,61 +71,77 @@ class Rows:
         return int(self.active.sum())
 
     @functools.cached_property
-    def key(self) -> tuple[object, ...]:
-        """Other rows with the same key are the same."""
-        lengths, order = (None if values is None else values.tobytes() for values in (self.lengths, self.order))
-        return self.batch, self.time, lengths, order, self.packed
+    def frame(self) -> Frame:
+        """What a tape knows of them."""
+        ragged, ordered = self.lengths is not None, self.order is not None
+        capacity = capacity_of(self.total)
+        return Frame(self.batch, capacity, ragged, ordered, self.packed, max(1, round(capacity / _PIECE)))
 
-    def forward_tables(self, keep: bool) -> np.ndarray:
-        """(3, steps): the rows of a step, of its previous states, of its new states.
+    def forward_tables(self, keep: bool) -> list[np.ndarray]:
+        """(steps,) each: the rows of a step, of its previous states, of its new states.
 
         Without `keep` the states of two steps take turns in 2 x batch rows.
         """
         if keep:
-            return self._kept_tables
+            return [self.starts, self._states[:-1], self._states[1:]]
         turn = np.arange(len(self.active)) % 2 * self.batch
-        return np.stack([self.starts, turn, self.batch - turn])
+        return [self.starts, turn, self.batch - turn]
 
     @functools.cached_property
-    def _kept_tables(self) -> np.ndarray:
-        following = self.batch + self.starts
-        previous = np.concatenate([np.zeros(1, np.int64), following[:-1]])[: len(following)]
-        return np.stack([self.starts, previous, following])
+    def _states(self) -> np.ndarray:
+        """(steps + 1,): the rows of the states before the first step, and after each."""
+        return np.concatenate([_ZERO, self.starts + self.batch])
 
-    def backward_tables(self, piece: Piece) -> np.ndarray:
-        """(6, steps of the piece), last step first: as forward, where gradients of states are read and written, and the
-        rows within the piece."""
+    def backward_tables(self, piece: Piece) -> list[np.ndarray]:
+        """(steps of the piece,) each, last step first: as forward, where gradients of states are read and written, and
+        the rows within the piece."""
         steps = slice(piece.first, piece.last)
-        turn = (len(self.active) - 1 - np.arange(piece.first, piece.last)) % 2 * self.batch
-        tables = [*self._kept_tables[:, steps], turn, self.batch - turn, self.starts[steps] - piece.start]
-        return np.stack(tables)[:, ::-1]
+        starts, turn = self.starts[steps], (len(self.active) - 1 - np.arange(piece.first, piece.last)) % 2 * self.batch
+        states = [self._states[:-1][steps], self._states[1:][steps]]
+        return [table[::-1] for table in (starts, *states, turn, self.batch - turn, starts - piece.start)]
 
-    def pieces(self, rows: int) -> list["Piece"]:
-        """All steps, from the last to the first, in pieces of about so many rows, or a step."""
-        count = max(1, min(len(self.active), round(self.total / rows)))
-        cuts = np.searchsorted(self.starts, self.total * np.arange(count + 1) // count)
-        starts = [*self.starts.tolist(), self.total]
-        bounds = list(itertools.pairwise(cuts.tolist()))[::-1]
-        return [
-            Piece(first, last, starts[first], starts[last] - starts[first]) for first, last in bounds if first < last
-        ]
+    @property
+    def first_turn(self) -> np.ndarray:
+        """(batch,): where the gradients of the states before the first step are written."""
+        return np.arange(self.batch) + len(self.active) % 2 * self.batch
 
-    def places(self, of_sequence: int, of_step: int) -> np.ndarray:
-        """(total,): how far from the start of (batch, time, width) with these strides each packed row is.
+    @functools.cached_property
+    def pieces(self) -> list[Piece]:
+        """All steps, from the last to the first, in as many pieces as the frame says, of about equal rows; some may be
+        empty."""
+        count = self.frame.pieces
+        cuts = self.starts.searchsorted(self.total * np.arange(count + 1) // count).tolist()
+        starts = [int(self.starts[cut]) if cut < len(self.starts) else self.total for cut in cuts]
+        bounds = [*itertools.pairwise(zip(cuts, starts, strict=True))][::-1]
+        return [Piece(first, last, start, end - start) for (first, start), (last, end) in bounds]
 
-        Where the caller's tensors are (rows, width), packed themselves, `of_sequence` is the distance of their rows.
+    def places(self, strides: tuple[int, ...], piece: Piece | None = None) -> np.ndarray:
+        """(total,): how far from the start of (batch, time, width) with these strides each packed row is; or only those
+        of a piece.
+
+        Where the caller's tensors are (rows, width), packed themselves, the first stride is that of their rows.
         """
+        of_sequence, of_step = strides
+        first, last = (0, self.total) if piece is None else (piece.start, piece.start + piece.rows)
         if self.packed:
-            places = np.arange(self.total) * of_sequence
-        elif self.order is None:
-            places = self._step * of_step + self._row * of_sequence
-        else:
-            places = self._step * of_step + self.order[self._row] * of_sequence
-        return np.ascontiguousarray(places, np.int64)
+            return np.arange(first, last) * of_sequence
+        step, row = self._steps_and_rows
+        row = row[first:last] if self.order is None else self.order[row[first:last]]
+        places: np.ndarray = step[first:last] * of_step + row * of_sequence
+        return places
 
     def step_places(self, of_sequence: int, of_step: int) -> np.ndarray:
         """(steps,): as `places`, of the first row of each step, where its other rows follow at one distance."""
-        return np.asarray(self.starts * of_sequence if self.packed else np.arange(len(self.active)) * of_step)
+        return self.starts * of_sequence if self.packed else np.arange(len(self.active)) * of_step
+
+    def floats(self, width: int, of_sequence: int, of_step: int) -> int:
+        """From the start to the end of (batch, time, width) with these strides, or of packed rows."""
+        last = (
+            (self.total - 1) * of_sequence
+            if self.packed
+            else (self.batch - 1) * of_sequence + (self.time - 1) * of_step
+        )
+        return last + width
 
     def dense(self, width: int, time_first: bool) -> tuple[int, int]:
         """The strides for `places` in a dense (batch, time, width), or (time, batch, width) if `time_first`."""
@@ -106,42 +150,30 @@ class Rows:
     def sorted_places(self, stride: int) -> np.ndarray:
         """(batch,): how far from the start of (batch, width) the sequences are, in order."""
         order = np.arange(self.batch) if self.order is None else self.order
-        return np.ascontiguousarray(order * stride, np.int64)
+        return np.asarray(order * stride)
 
     def last(self, keep: bool) -> np.ndarray:
         """(batch,): the rows of the states after each sequence's last step, in order."""
-        row = np.arange(self.batch)
-        if self.lengths is None:
-            steps = len(self.active)
-            return np.asarray(row + ((self.total if keep else steps % 2 * self.batch) if steps else 0))
-        if keep:
-            starts = np.concatenate([self.starts, np.zeros(1, np.int64)])
-            return np.asarray(np.where(self.lengths > 0, self.batch + starts[self.lengths - 1], 0) + row)
-        return np.asarray(self.lengths % 2 * self.batch + row)
+        lengths: np.ndarray | int = len(self.active) if self.lengths is None else self.lengths
+        last: np.ndarray = np.arange(self.batch) + (self._states[lengths] if keep else lengths % 2 * self.batch)
+        return last
+
+    def previous(self, piece: Piece) -> np.ndarray:
+        """(rows of the piece,): the row of the state before each of them."""
+        steps = slice(piece.first, piece.last)
+        distance = self._states[:-1][steps] - self.starts[steps]
+        return np.asarray(np.arange(piece.start, piece.start + piece.rows) + distance.repeat(self.active[steps]))
 
     @functools.cached_property
-    def previous(self) -> np.ndarray:
-        """(total,): the row of the state before each packed row."""
-        return np.asarray(np.repeat(self._kept_tables[1], self.active) + self._row)
-
-    @functools.cached_property
-    def _step(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.active)), self.active)
-
-    @functools.cached_property
-    def _row(self) -> np.ndarray:
-        return np.asarray(np.arange(self.total) - np.repeat(self.starts, self.active))
+    def _steps_and_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """(total,): of each packed row the step, and the sequence in order."""
+        steps = np.arange(len(self.active)).repeat(self.active)
+        return steps, np.arange(self.total) - self.starts[steps]
 
 
 def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
     """The rows of a batch; `lengths` (batch,) whole numbers from 0 to `time`, None for full rows."""
-    if lengths is None:
-        return _full(batch, time)
-    sorted_lengths, order = torch.sort(lengths.to(torch.int64), descending=True, stable=True)
-    descending = sorted_lengths.numpy()
-    steps = int(descending[0]) if batch else 0
-    active = batch - np.searchsorted(descending[::-1], np.arange(steps), side="right")
-    return Rows(batch, time, order.numpy(), descending, active.astype(np.int64), _starts(active))
+    return _full(batch, time) if lengths is None else _ragged(time, lengths.to(torch.int64).numpy().tobytes())
 
 
 def packed_rows(steps: Tensor, lengths: Tensor) -> Rows:
@@ -149,12 +181,13 @@ def packed_rows(steps: Tensor, lengths: Tensor) -> Rows:
 
     Raises UnrolledError if they are not, or are those of other steps.
     """
-    if len(steps) != int(lengths.sum()) or bool((lengths[1:] > lengths[:-1]).any()):
+    rows = _packed(lengths.to(torch.int64).numpy().tobytes())
+    if rows is None or len(steps) != rows.total:
         raise UnrolledError(
             f"packed steps come with descending lengths, whose sum is their number; "
             f"{len(steps)} steps came with lengths {lengths.tolist()}."
         )
-    return replace(rows_of(len(lengths), int(lengths[0]) if len(lengths) else 0, lengths), order=None, packed=True)
+    return rows
 
 
 @functools.lru_cache(maxsize=64)
@@ -163,5 +196,26 @@ def _full(batch: int, time: int) -> Rows:
     return Rows(batch, time, None, None, active, _starts(active))
 
 
+@functools.lru_cache(maxsize=4)  # lengths come again in the next layer and direction, hardly in the next batch
+def _ragged(time: int, lengths: bytes) -> Rows:
+    given = np.frombuffer(lengths, np.int64)
+    order = (-given).argsort(kind="stable")
+    return _sorted(time, order, given[order], False)
+
+
+@functools.lru_cache(maxsize=4)
+def _packed(lengths: bytes) -> Rows | None:
+    """None if they are not descending."""
+    given = np.frombuffer(lengths, np.int64)
+    ordered = not (given[1:] > given[:-1]).any()
+    return _sorted(int(given[0]) if len(given) else 0, None, given, True) if ordered else None
+
+
+def _sorted(time: int, order: np.ndarray | None, lengths: np.ndarray, packed: bool) -> Rows:
+    steps = int(lengths[0]) if len(lengths) else 0
+    active = len(lengths) - lengths[::-1].searchsorted(np.arange(steps), side="right")
+    return Rows(len(lengths), time, order, lengths, active, _starts(active), packed)
+
+
 def _starts(active: np.ndarray) -> np.ndarray:
-    return np.asarray(np.cumsum(active) - active, np.int64)
+    return np.asarray(active.cumsum() - active)

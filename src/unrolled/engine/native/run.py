@@ -17,12 +17,11 @@ from unrolled.engine.native.forward import record_forward
 from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import Packs
 from unrolled.engine.native.recording import Recorded, trace_layout
-from unrolled.engine.native.rows import Rows
+from unrolled.engine.native.rows import Rows, capacity_of
 from unrolled.engine.native.workspace import empty, result, slab, zeros
 from unrolled.errors import UnrolledError
 
 _KEPT = 64  # tapes that are kept for one cell, those used last
-_KEPT_RAGGED = 4  # and of ragged batches: lengths come again in the next layer and direction, hardly in the next batch
 
 Parameters = Mapping[str, Tensor]
 
@@ -46,12 +45,15 @@ def forward(
     x = _dense(x)
     state = [_dense(s) for s in state]
     threads, words = torch.get_num_threads(), None if index is None else len(x)
-    outputs = _zeros_where_short(rows, cell.width(cell.states[0]), time_first)
-    shape = (_strides(x), tuple(s.stride(0) for s in state), time_first, keep, threads, words)
-    recorded = _recorded(cell, rows, shape, record_forward)
+    width = cell.width(cell.states[0])
+    outputs = _zeros_where_short(rows, width, time_first)
+    recorded = _recorded(cell, record_forward, (rows.frame, keep, threads, words))
     final = [empty(rows.batch, cell.width(name)) for name in cell.states]
-    trace = slab(trace_floats(cell, rows.batch, rows.time, words) if keep else 0)
+    room = rows.total if rows.packed else rows.batch * rows.time
+    trace = slab(trace_floats(cell, rows.batch, room, words) if keep else 0)
     work = slab(recorded.work)
+    of_states = zip(names_of("state", " ".join(cell.states)), (s.stride()[:1] for s in state), strict=True)
+    strides = (("x", x.stride()[:2]), ("outputs", rows.dense(width, time_first)), *of_states)
     addresses = _addresses(index) | {
         "x": x.data_ptr(),
         "outputs": outputs.data_ptr(),
@@ -62,6 +64,7 @@ def forward(
     addresses.update(vectors.addresses)
     addresses.update(_of_states("state", cell, state))
     addresses.update(_of_states("final", cell, final))
+    addresses.update(recorded.of_rows(rows, strides))
     recorded.tape.place(addresses)
     recorded.tape.play()
     return outputs, final, trace
@@ -95,8 +98,7 @@ def backward(
         d_x = _zeros_where_short(rows, cell.input_width, time_first)
     elif of_input:
         d_x = empty(words or 0, cell.input_width)
-    shape = (_strides(d_outputs), of_input, time_first, threads, words)
-    recorded = _recorded(cell, rows, shape, record_backward)
+    recorded = _recorded(cell, record_backward, (rows.frame, of_input, threads, words))
     d_state = [empty(rows.batch, cell.width(name)) for name in cell.states]
     gradients = {key: _gradient(key, value, recorded.written) for key, value in like.items()}
     work, sums = slab(recorded.work), zeros(recorded.sums)
@@ -111,14 +113,19 @@ def backward(
     addresses.update(addresses_of("gradient", gradients))
     addresses.update(_of_states("d_final", cell, d_final))
     addresses.update(_of_states("d_state", cell, d_state))
+    strides = (("d_outputs", d_outputs.stride()[:2]), ("d_x", rows.dense(cell.input_width, time_first)))
+    addresses.update(recorded.of_rows(rows, strides))
+    for number, piece in enumerate(rows.pieces):
+        addresses[f"trace, piece {number}"] = addresses["trace"] + 4 * BLOCK * piece.start
+        addresses[f"offsets, piece {number}"] = addresses.get("offsets", 0) + 8 * piece.start
     recorded.tape.place(addresses)
     recorded.tape.play()
     return d_x, d_state, gradients
 
 
-def trace_floats(cell: CompiledCell, batch: int, time: int, words: int | None = None) -> int:
-    """The size of the trace of a full batch; a ragged one uses less of it."""
-    return trace_layout(cell, batch, batch * time, words).floats
+def trace_floats(cell: CompiledCell, batch: int, total: int, words: int | None = None) -> int:
+    """The size of a trace of so many sequences, and rows of all steps together."""
+    return trace_layout(cell, batch, capacity_of(total), words).floats
 
 
 def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
@@ -127,20 +134,20 @@ def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
 
     Raises UnrolledError for a token that is no row of `words`.
     """
-    packed = tokens.contiguous().numpy().reshape(-1)[rows.places(rows.time, 1)]
+    packed = tokens.contiguous().numpy().reshape(-1)[rows.places((rows.time, 1))]
     if len(packed) and not 0 <= int(packed.min()) <= int(packed.max()) < words:
         reach = f"from {packed.min()} to {packed.max()}"
         raise UnrolledError(f"tokens reach {reach}; the table has {words} rows, numbered from 0.")
     return np.stack([packed, packed * BLOCK])
 
 
-def _recorded(cell: CompiledCell, rows: Rows, shape: tuple[Any, ...], record: Callable[..., Recorded]) -> Recorded:
-    """The tape of these shapes and lengths, kept for each Python thread its own."""
-    kept, most = (cell.tapes, _KEPT) if rows.lengths is None else (cell.ragged_tapes, _KEPT_RAGGED)
-    key = (record, rows.key, shape, threading.get_ident())
-    found: Recorded = kept.pop(key, None) or record(cell, rows, *shape)
+def _recorded(cell: CompiledCell, record: Callable[..., Recorded], shape: tuple[Any, ...]) -> Recorded:
+    """The tape of these shapes, kept for each Python thread its own."""
+    kept = cell.tapes
+    key = (record, shape, threading.get_ident())
+    found: Recorded = kept.pop(key, None) or record(cell, *shape)
     kept[key] = found
-    if len(kept) > most:
+    if len(kept) > _KEPT:
         oldest, *_ = kept
         kept.pop(oldest, None)
     return found
@@ -157,10 +164,6 @@ def _of_states(kind: str, cell: CompiledCell, states: Sequence[Tensor]) -> "zip[
 def _dense(values: Tensor) -> Tensor:
     """`values`, or a copy, with neighbours of the last dimension side by side."""
     return values if values.stride(-1) == 1 else values.contiguous()
-
-
-def _strides(values: Tensor) -> tuple[int, int]:
-    return values.stride(0), values.stride(1)
 
 
 def _zeros_where_short(rows: Rows, width: int, time_first: bool) -> Tensor:

@@ -136,7 +136,7 @@ class _Layer:
         packed = packed_places(cell, self._plan.matrices, f"{number} packed")
         active, offsets = np.full(1, batch, np.int64), np.zeros((1, 1), np.int64)
         threads = min(torch.get_num_threads(), threads_for(self._plan, batch))
-        self._plan.record(tape, active, offsets, places, packed, threads)
+        self._plan.record(tape, 1, active, offsets, places, packed, threads)
         for new, (state, where) in made.items():
             if new not in direct:
                 _to_tensor(tape, where, self.widths[state], arrays[new], batch, self.widths[state])

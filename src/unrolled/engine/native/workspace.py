@@ -14,7 +14,11 @@ from torch import Tensor
 
 _SMALL = 16_384  # floats below which the allocator of torch does as well
 _LARGE = 262_144  # floats from which a result for the caller is worth a slab
-_WAITING = 8  # free slabs that are kept for their next use, those of the sizes that were asked for last
+_WAITING = 8  # free slabs that are kept for their next use, those that were taken last
+# Ragged batches differ a little from step to step, so a slab may be larger than it need be. What of it is never touched
+# takes no memory.
+_ROOM = 1.5
+_FLOAT = 4  # bytes
 
 # What torch.empty makes depends on torch's default type and device; the engine needs float32 on the CPU.
 _LIKE = torch.empty(0, dtype=torch.float32, device="cpu")
@@ -43,35 +47,28 @@ def result(*shape: int) -> Tensor:
 
 class _Pool:
     def __init__(self) -> None:
-        self._slabs: dict[int, list[mmap.mmap]] = {}  # by their floats; the sizes asked for last come last
+        self._slabs: list[mmap.mmap] = []  # those that were taken last come last
         self._lock = threading.Lock()
 
     def take(self, floats: int) -> Tensor:
         """The first `floats` of a slab that nobody uses."""
-        # Ragged batches differ a little from step to step, so sizes are rounded up by at most an eighth. What of a slab
-        # is never touched takes no memory.
-        step = 1 << max(floats.bit_length() - 4, 0)
-        size = -(-floats // step) * step
+        size = _FLOAT * floats
         with self._lock:
-            same = self._slabs[size] = self._slabs.pop(size, [])
-            for at in range(len(same)):
-                if sys.getrefcount(same[at]) == _UNUSED:
-                    return torch.frombuffer(same[at], dtype=torch.float32, count=floats)
-            self._forget()
-            same.append(_memory(4 * size))
-            return torch.frombuffer(same[-1], dtype=torch.float32, count=floats)
+            slabs, found, length = self._slabs, -1, int(size * _ROOM) + 1
+            for at in range(len(slabs)):  # the smallest that is free and has room
+                if size <= len(slabs[at]) < length and sys.getrefcount(slabs[at]) == _UNUSED:
+                    found, length = at, len(slabs[at])
+            if found < 0:
+                self._forget()
+                slabs.append(_memory(size + size // 8))
+            else:
+                slabs.append(slabs.pop(found))
+            return torch.frombuffer(slabs[-1], dtype=torch.float32, count=floats)
 
     def _forget(self) -> None:
-        waiting = 0
-        for size in [*self._slabs][::-1]:
-            same = self._slabs[size]
-            for at in range(len(same))[::-1]:
-                if sys.getrefcount(same[at]) == _UNUSED:
-                    waiting += 1
-                    if waiting > _WAITING:
-                        del same[at]
-            if not same and waiting > _WAITING:
-                del self._slabs[size]
+        free = [at for at in range(len(self._slabs)) if sys.getrefcount(self._slabs[at]) == _UNUSED]
+        for at in free[:-_WAITING][::-1]:
+            del self._slabs[at]
 
 
 def _memory(size: int) -> mmap.mmap:
