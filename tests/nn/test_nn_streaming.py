@@ -75,8 +75,8 @@ def test_an_optimizer_step_and_a_loaded_state_are_noticed() -> None:
 def test_unchanged_weights_are_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     _, ours = pair("LSTM", 5, 16)
     packed = []
-    pack = packs.Packs._pack
-    monkeypatch.setattr(packs.Packs, "_pack", lambda self, *key: packed.append(key) or pack(self, *key))
+    keep = packs.Packs.keep
+    monkeypatch.setattr(packs.Packs, "keep", lambda self, *key: packed.append(key) or keep(self, *key))
     stream(ours, torch.randn(4, 1, 5))
     assert len(packed) == 1  # all matrices at once
     stream(ours, torch.randn(4, 1, 5))

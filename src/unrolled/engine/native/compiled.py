@@ -131,6 +131,13 @@ class CompiledCell:
         return [c for c in self.hoisted.carried if of_input or c != self.input]
 
     @cached_property
+    def columns(self) -> dict[str, int]:
+        """The columns of each matrix among the parameters."""
+        return {
+            p.name: self.program.size(p.shape[1], self.widths) for p in self.program.parameters if len(p.shape) == 2
+        }
+
+    @cached_property
     def parts(self) -> dict[str, Part]:
         """Where each matrix of the products is in the parameters."""
         found = {}

@@ -33,12 +33,10 @@ class MatrixGradients:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         cell = recorder.cell
-        matrices = [p for p in cell.program.parameters if len(p.shape) == 2]
-        self._columns = {p.name: cell.program.size(p.shape[1], cell.widths) for p in matrices}
-        self._parts = {p: [name for name, part in cell.parts.items() if part.parameter == p] for p in self._columns}
+        self._parts = {p: [name for name, part in cell.parts.items() if part.parameter == p] for p in cell.columns}
         # Parts that are disjoint and make up the whole are written the first time, and no memory need be zero.
         self._disjoint = {
-            p for p, names in self._parts.items() if sum(cell.parts[name].columns for name in names) == self._columns[p]
+            p for p, names in self._parts.items() if sum(cell.parts[name].columns for name in names) == cell.columns[p]
         }
         self._begun = {name for p, names in self._parts.items() if p not in self._disjoint for name in names}
 
@@ -89,6 +87,6 @@ class MatrixGradients:
             where,
             *(vector.rows, matrices[0].rows, matrices[0].columns, rows),
             tape.put(*(Place(f"gradient {m.parameter}", 4 * m.first) for m in matrices)),
-            tape.put(*(self._columns[m.parameter] for m in matrices)),
+            tape.put(*(cell.columns[m.parameter] for m in matrices)),
             *(accumulate, cell.precision, self._recorder.threads),
         )

@@ -1,7 +1,6 @@
 """Weights in the panel form that the native products read."""
 
 import functools
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ Key = tuple[str, bool]  # a matrix, and whether it is transposed
 
 
 def packed_places(cell: CompiledCell, wanted: Sequence[Key], slot: str) -> dict[Key, Place]:
-    """Where each matrix lies in the memory that `Packs.of` makes of the same list."""
+    """Where each matrix lies in the packed memory of the same list."""
     pieces, _ = _layout(cell, tuple(wanted))
     return {key: Place(slot, piece.offset) for key, piece in zip(wanted, pieces, strict=True)}
 
@@ -45,44 +44,49 @@ def _layout(cell: CompiledCell, wanted: tuple[Key, ...]) -> tuple[list[_Piece], 
     return pieces, floats
 
 
+def record_packing(tape: Tape, cell: CompiledCell, wanted: Sequence[Key], threads: int) -> None:
+    """Record one call that packs the matrices of contiguous parameters in the slots "parameter NAME" into the slot
+    "packed"."""
+    pieces, _ = _layout(cell, tuple(wanted))
+    words: list[int | Place] = []
+    for piece in pieces:
+        parameter = piece.part.parameter
+        strides = (cell.columns[parameter], 1)[:: -1 if piece.transposed else 1]
+        source = Place(f"parameter {parameter}", 4 * piece.part.first)
+        words += source, piece.rows, piece.columns, *strides, Place("packed", piece.offset)
+    tape.call(library.CALL_PACK, tape.put(*words), len(pieces), cell.precision, threads)
+
+
 class Packs:
-    """The packed matrices of one set of parameters, which may be joined, packed when first asked for."""
+    """The packed matrices of one set of contiguous parameters, which may be joined."""
 
     def __init__(self, cell: CompiledCell, parameters: Mapping[str, Tensor]) -> None:
         self._cell = cell
         self._parameters = {name: p.detach() for name, p in parameters.items() if p.dim() == 2}
         self._packed: dict[tuple[Key, ...], Tensor] = {}
+        self.addresses = addresses("parameter", self._parameters)
+        """Where the matrices themselves are, by "parameter NAME"."""
+
+    def find(self, wanted: tuple[Key, ...]) -> tuple[Tensor, bool]:
+        """Memory for these matrices packed one after the other, and whether they are there; if not, who puts them there
+        says so to `keep`."""
+        packed = self._packed.get(wanted)
+        return (slab(_layout(self._cell, wanted)[1]), False) if packed is None else (packed, True)
+
+    def keep(self, wanted: tuple[Key, ...], packed: Tensor) -> None:
+        """These matrices are packed now."""
+        self._packed[wanted] = packed
 
     def of(self, wanted: tuple[Key, ...]) -> Tensor:
         """These matrices packed one after the other."""
-        if wanted not in self._packed:
-            self._packed[wanted] = self._pack(wanted)
-        return self._packed[wanted]
-
-    def _pack(self, wanted: tuple[Key, ...]) -> Tensor:
-        strides = tuple((key, *p.stride()) for key, p in self._parameters.items())
-        tape, floats = _recorded(self._cell, wanted, strides, torch.get_num_threads(), threading.get_ident())
-        memory = slab(floats)
-        tape.place({"packed": memory.data_ptr(), **addresses("parameter", self._parameters)})
-        tape.play()
-        return memory
-
-
-@functools.lru_cache(maxsize=256)
-def _recorded(
-    cell: CompiledCell, wanted: tuple[Key, ...], strides: tuple[tuple[str, int, int], ...], threads: int, _thread: int
-) -> tuple[Tape, int]:
-    """A tape of the packing, for each Python thread its own, and the floats of its slot "packed"."""
-    pieces, floats = _layout(cell, wanted)
-    of_parameter = {name: of_key for key, *of_key in strides for name in key.split()}
-    words: list[int | Place] = []
-    for piece in pieces:
-        source = Place(f"parameter {piece.part.parameter}", 4 * piece.part.first)
-        own = of_parameter[piece.part.parameter][:: -1 if piece.transposed else 1]
-        words += source, piece.rows, piece.columns, *own, Place("packed", piece.offset)
-    tape = Tape()
-    tape.call(library.CALL_PACK, tape.put(*words), len(pieces), cell.precision, threads)
-    return tape.finish(), floats
+        packed, there = self.find(wanted)
+        if not there:
+            tape = Tape()
+            record_packing(tape, self._cell, wanted, torch.get_num_threads())
+            tape.finish().place({"packed": packed.data_ptr(), **self.addresses})
+            tape.play()
+            self.keep(wanted, packed)
+        return packed
 
 
 _CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some

@@ -20,7 +20,7 @@ import numpy as np
 from unrolled.engine.native.arrays import Layout, tensor_rows
 from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BLOCK
-from unrolled.engine.native.packs import Key, packed_places
+from unrolled.engine.native.packs import Key, packed_places, record_packing
 from unrolled.engine.native.plan import PARAMETER, SUM, Array, Plan
 from unrolled.engine.native.rows import Frame, Rows
 from unrolled.engine.native.tape import Place, Tape
@@ -41,7 +41,7 @@ Make = Callable[[Rows, Strides], "list[np.ndarray] | int"]  # a list is one tabl
 
 @dataclass(frozen=True, eq=False)
 class Recorded:
-    """A tape, the matrices that it wants packed in its slot "packed", and the floats of its other memory."""
+    """A tape, the matrices that its first call packs into its slot "packed", and the floats of its other memory."""
 
     tape: Tape
     matrices: tuple[Key, ...]
@@ -155,9 +155,10 @@ class Recorder:
         }
 
     def pack(self, *plans: Plan) -> tuple[Key, ...]:
-        """The matrices of the plans, which the slot "packed" will have."""
+        """Record the packing of the matrices of the plans into the slot "packed" as the first call; which they are."""
         matrices = tuple(dict.fromkeys(key for plan in plans for key in plan.matrices))
         self._packed = packed_places(self.cell, matrices, "packed")
+        record_packing(self.tape, self.cell, matrices, self.threads)
         return matrices
 
     def loop(self, plan: Plan, label: str, active: Callable[[Rows], np.ndarray], tables: Make) -> None:

@@ -60,13 +60,11 @@ def forward(
         "trace": trace.data_ptr(),
         "work": work.data_ptr(),
     }
-    addresses["packed"] = packs.of(recorded.matrices).data_ptr()
     addresses.update(vectors.addresses)
     addresses.update(_of_states("state", cell, state))
     addresses.update(_of_states("final", cell, final))
     addresses.update(recorded.of_rows(rows, strides))
-    recorded.tape.place(addresses)
-    recorded.tape.play()
+    _play(recorded, packs, addresses)
     return outputs, final, trace
 
 
@@ -108,7 +106,6 @@ def backward(
         "trace": trace.data_ptr(),
     }
     addresses.update({"work": work.data_ptr(), "sums": sums.data_ptr()})
-    addresses["packed"] = packs.of(recorded.matrices).data_ptr()
     addresses.update(vectors.addresses)
     addresses.update(addresses_of("gradient", gradients))
     addresses.update(_of_states("d_final", cell, d_final))
@@ -118,8 +115,7 @@ def backward(
     for number, piece in enumerate(rows.pieces):
         addresses[f"trace, piece {number}"] = addresses["trace"] + 4 * BLOCK * piece.start
         addresses[f"offsets, piece {number}"] = addresses.get("offsets", 0) + 8 * piece.start
-    recorded.tape.place(addresses)
-    recorded.tape.play()
+    _play(recorded, packs, addresses)
     return d_x, d_state, gradients
 
 
@@ -151,6 +147,16 @@ def _recorded(cell: CompiledCell, record: Callable[..., Recorded], shape: tuple[
         oldest, *_ = kept
         kept.pop(oldest, None)
     return found
+
+
+def _play(recorded: Recorded, packs: Packs, addresses: dict[str, int]) -> None:
+    packed, there = packs.find(recorded.matrices)
+    addresses["packed"] = packed.data_ptr()
+    addresses.update(packs.addresses)
+    recorded.tape.place(addresses)
+    recorded.tape.play(1 if there else 0)
+    if not there:
+        packs.keep(recorded.matrices, packed)
 
 
 def _addresses(index: np.ndarray | None) -> dict[str, int]:

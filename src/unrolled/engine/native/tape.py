@@ -13,6 +13,7 @@ import numpy as np
 
 from unrolled.engine.native import library
 
+_CALL = 16  # bytes of a function's number and the address of its arguments
 _OWN = ""  # the slot of the tape's own memory
 
 
@@ -66,7 +67,7 @@ class Tape:
         self._view = memory.data  # quicker for a single word
         self._message = ctypes.create_string_buffer(library.MESSAGE)
         start = memory.ctypes.data
-        self._list = start + first_call, len(self._calls) // 2
+        self._start, self._count = start + first_call, len(self._calls) // 2
         at = start + 8 * len(self._words)
         for (word, _), part in zip(self._arrays, parts, strict=True):
             memory[word] = at
@@ -101,7 +102,7 @@ class Tape:
             found[self._slots[slot]].append((int(word), int(offset)))
         return found
 
-    def play(self) -> None:
-        """Make the calls, in order; raises as `library.check`."""
-        status = library.library().unrolled_play(*self._list, self._message)
+    def play(self, first: int = 0) -> None:
+        """Make the calls, in order, from the `first` on; raises as `library.check`."""
+        status = library.library().unrolled_play(self._start + _CALL * first, self._count - first, self._message)
         library.check("a list of calls", status, self._message)
