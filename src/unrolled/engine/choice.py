@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unrolled.engine import reference
 from unrolled.engine.joined import separate as separate
+from unrolled.engine.native import autograd
 from unrolled.engine.native.library import NativeError, has_bf16, library
 from unrolled.engine.packed import lengths_of as lengths_of
 from unrolled.engine.packed import reversal as reversal
@@ -51,7 +52,7 @@ def engine_for(x: Tensor) -> tuple[str, str]:
     wanted = wanted_engine()
     if wanted == "reference":
         return "reference", "it was asked for"
-    if x.dtype != torch.float32 or x.device.type != "cpu":
+    if x.dtype != torch.float32 or not x.is_cpu:
         return "reference", f"the native engine runs float32 on the CPU, this is {x.dtype} on {x.device.type}"
     try:
         library()
@@ -95,18 +96,17 @@ def unroll(
     state: State,
     lengths: Tensor | None = None,
     tokens: Tensor | None = None,
+    chosen: tuple[str, str] | None = None,
 ) -> tuple[Tensor, State]:
-    """As `reference.unroll`, by the engine of `engine_for`; for autocast see `bf16_products`.
+    """As `reference.unroll`, by the engine of `engine_for`, or the `chosen` one; for autocast see `bf16_products`.
 
     `parameters` may be joined, see `separate`. With `tokens` (batch, time), x is a table (words, input), whose rows
     they name: the input of a step is a row.
     """
-    engine, reason = engine_for(x)
+    engine, reason = chosen or engine_for(x)
     bf16 = autocast_bf16()
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         if engine == "native":
-            from unrolled.engine.native import autograd
-
             try:
                 return autograd.unroll(program, parameters, x, state, lengths, bf16, tokens)
             except NativeError as error:

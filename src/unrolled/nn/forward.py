@@ -10,34 +10,39 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32, lengths_of, tell_if_unusable
-from unrolled.nn.layers import run_layers
-from unrolled.nn.layout import Full, Packed
-from unrolled.nn.streaming import MOST_ROWS, run_step, step_again
-from unrolled.nn.weights import weights_of
+from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32, lengths_of, tell_if_unusable, unroll
+from unrolled.engine.followed import followed
+from unrolled.engine.native.workspace import nothing
+from unrolled.nn.again import run_again, run_ready
+from unrolled.nn.layers import RunOne, over_time, run_layers
+from unrolled.nn.layout import Packed
+from unrolled.nn.programs import gates, program_of
+from unrolled.nn.weights import Weights, weights_of
 
 States = tuple[Tensor, ...]
 
 
 def forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
     """(output, final states) as torch's forward gives them, the states always as a tuple; None for torch's own."""
-    if "torch._dynamo" not in sys.modules:
-        return _forward(module, input_, hx)
-    # torch.compile runs recurrent modules between its graphs, and must not trace what they call, unless told to.
-    if torch.compiler.is_dynamo_compiling() and torch._dynamo.config.allow_rnn:
-        return None
-    return _untraced()(module, input_, hx)  # type: ignore[no-any-return]
+    if "torch._dynamo" in sys.modules:
+        # torch.compile runs recurrent modules between its graphs, and must not trace what they call, unless told to.
+        if torch.compiler.is_dynamo_compiling() and torch._dynamo.config.allow_rnn:
+            return None
+        if torch.compiler.is_dynamo_compiling() or get_eval_frame_callback() is not None:
+            return _untraced()(module, input_, hx)  # type: ignore[no-any-return]
+    return _forward(module, input_, hx)
 
 
 def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
     if _watched():
         return None
     dropping = module.training and module.dropout > 0 and module.num_layers > 1
-    special = dropping or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    again = None if special else step_again(module, input_, hx)
+    special = dropping or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or followed(())
+    again = None if special else run_again(module, input_, hx)
     if again is not None:
         return again
     packed = isinstance(input_, PackedSequence)
@@ -57,26 +62,32 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
     states = _states(module, data, hx, batch, alone)
     if states is None:
         return None
-    engine, reason = engine_for(data)
-    if engine != "native":
-        tell_if_unusable(reason, "torch's own layers run in the place of unrolled.nn's")
+    engine = engine_for(data)
+    if engine[0] != "native":
+        tell_if_unusable(engine[1], "torch's own layers run in the place of unrolled.nn's")
         return None
 
+    run_one = _each_layer(module, weights, engine)
     if lengths is not None:
         states = tuple(_permuted(s, input_.sorted_indices) for s in states)
-        steps, states = run_layers(module, weights, data, states, Packed(lengths))
+        steps, states = run_layers(module, run_one, data, states, Packed(lengths))
         output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
         return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
-    one_step = batch <= MOST_ROWS and data.numel() == batch * module.input_size
-    if one_step and not (dropping or learning or torch.compiler.is_compiling()):
-        return run_step(module, weights, data, states)
-    if alone:
-        steps, states = run_layers(module, weights, data.unsqueeze(1), tuple(s.unsqueeze(1) for s in states), Full())
-        return steps.squeeze(1), tuple(s.squeeze(1) for s in states)
-    steps = data.transpose(0, 1) if module.batch_first else data
-    steps, states = run_layers(module, weights, steps, states, Full())
-    return steps.transpose(0, 1) if module.batch_first else steps.contiguous(), states
+    if not (dropping or learning or followed((data,))):
+        return run_ready(module, weights, data, states)
+    return over_time(module, run_one, data, states)
+
+
+def _each_layer(module: nn.RNNBase, weights: Weights, engine: tuple[str, str]) -> RunOne:
+    kind = module.mode, module.bias, module.proj_size > 0
+    program, keys = program_of(*kind), gates(*kind)
+
+    def run_one(number: int, x: Tensor, state: States, lengths: Tensor | None) -> tuple[Tensor, States]:
+        joined = dict(zip(keys, weights[number], strict=True))
+        return unroll(program, joined, x, state, lengths, chosen=engine)
+
+    return run_one
 
 
 def _untraced() -> Callable[..., Any]:
@@ -92,7 +103,7 @@ def _watched() -> bool:
     """Whether something follows the computation that only torch's own operations can tell what they do."""
     return (
         (torch.is_autocast_enabled("cpu") and not (autocast_bf16() and bf16_products()[0]))
-        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        or torch._C._is_tracing()
         or forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None
         or ("torch.onnx" in sys.modules and torch.onnx.is_in_onnx_export())
@@ -111,7 +122,7 @@ def _states(module: nn.RNNBase, data: Tensor, hx: Any, batch: int, alone: bool) 
     sizes = [module.proj_size or module.hidden_size, *([module.hidden_size] if module.mode == "LSTM" else [])]
     shapes = [(number, size) if alone else (number, batch, size) for size in sizes]
     if hx is None:
-        return tuple(map(data.new_zeros, shapes))
+        return tuple(data.new_zeros(shape) if followed((data,)) else nothing(*shape) for shape in shapes)
     given = hx if module.mode == "LSTM" else (hx,)
     if not isinstance(given, (tuple, list)) or len(given) != len(sizes) or not all(map(_suits, given)):
         return None

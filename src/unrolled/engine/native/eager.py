@@ -17,6 +17,7 @@ from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.packs import Packs, packs_of
 from unrolled.engine.native.programs import cell_of
 from unrolled.engine.native.rows import Rows, packed_rows, rows_of
+from unrolled.engine.native.workspace import nothing
 from unrolled.equations import Program
 
 
@@ -98,7 +99,7 @@ class Unroll(torch.autograd.Function):
         joined = dict(zip(ctx.names, parameters, strict=True))
         if d_outputs is None:
             d_outputs = x.new_zeros(*(x.shape[:-1] if tokens is None else tokens.shape), state[0].shape[1])
-        d_states = [torch.zeros_like(s) if d is None else d for d, s in zip(d_final, state, strict=True)]
+        d_states = [nothing(*s.shape) if d is None else d for d, s in zip(d_final, state, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True
             seeds = [d_outputs, *d_states]
             inputs = [x, *state, *parameters]

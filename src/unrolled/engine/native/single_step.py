@@ -156,36 +156,6 @@ def _to_tensor(tape: Tape, place: Place, stride: int, array: Array, batch: int, 
     copy(tape, tape.put(place, None, stride, library.BLOCK), array_rows(tape, array), batch, width, False, 1)
 
 
-class Seen:
-    """Weights as they are now, to be asked later whether they still are.
-
-    Changes are seen as in `packs_of`: by torch's version counter and, where one goes round it, by a fingerprint.
-    """
-
-    def __init__(self, weights: Sequence[Tensor]) -> None:
-        self._told = not any(w.is_inference() or not w.is_contiguous() for w in weights)
-        self._fingerprint = library.library().unrolled_fingerprint
-        self._seen: list[tuple[int, int, int, int]] = []  # address; of a matrix numbers, version and fingerprint
-        for weight in weights if self._told else ():
-            address, numbers = weight.data_ptr(), weight.numel() if weight.dim() == 2 else 0
-            of_matrix = (weight._version, self._fingerprint(address, numbers)) if numbers else (0, 0)
-            self._seen.append((address, numbers, *of_matrix))
-
-    def unchanged(self, weights: Sequence[Tensor]) -> bool:
-        """Whether no matrix has changed and no weight has moved; False if that can't be told. Of vectors, which are
-        read anew in each step, other numbers in the same place are no change."""
-        if not self._told or len(weights) != len(self._seen):
-            return False
-        for weight, (address, numbers, version, fingerprint) in zip(weights, self._seen, strict=True):
-            if weight.data_ptr() != address or not weight.is_contiguous():
-                return False
-            if numbers and (weight.is_inference() or weight._version != version):
-                return False
-            if numbers and self._fingerprint(address, numbers) != fingerprint:
-                return False
-        return True
-
-
 @functools.lru_cache(maxsize=128)
 def _plan(cell: CompiledCell) -> tuple[Plan, list[str]]:
     """The plan of the whole step, and the arrays of the new states."""

@@ -5,6 +5,7 @@ A slab is free when nobody but the pool refers to it: a tensor on it holds a ref
 by letting go of it.
 """
 
+import functools
 import mmap
 import sys
 import threading
@@ -32,6 +33,13 @@ def empty(*shape: int) -> Tensor:
 def zeros(*shape: int) -> Tensor:
     """A tensor of float32 zeros on the CPU."""
     return _LIKE.new_zeros(shape)
+
+
+@functools.lru_cache(maxsize=64)
+def nothing(*shape: int) -> Tensor:
+    """Zeros that everybody shares and nobody may write to."""
+    with torch.inference_mode(False):
+        return zeros(*shape)
 
 
 def slab(floats: int) -> Tensor:
