@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 9
+#define UNROLLED_ABI 10
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
@@ -177,7 +177,21 @@ typedef struct {
   int64_t function;
   const int64_t *arguments;
 } unrolled_call;
-int unrolled_play(const unrolled_call *calls, int64_t count, char *message);
+/* A list may be played again with memory elsewhere: before its calls word[patch.word] becomes bases[patch.slot] +
+ * patch.offset for all patches. */
+typedef struct {
+  int64_t word, slot, offset;
+} unrolled_patch;
+typedef struct {
+  const unrolled_call *call;
+  int64_t calls;
+  int64_t *word;
+  int64_t words;
+  const unrolled_patch *patch;
+  int64_t patches, slots;
+} unrolled_list;
+/* The calls from the `first` on; `bases` has a number for each slot. */
+int unrolled_play(const unrolled_list *list, int64_t first, const int64_t *bases, char *message);
 
 /* Runs `rounds` rounds of multiply-adds on registers on `threads` threads and returns how many floating-point operations
  * they were: with a clock around it, the peak of the machine. */

@@ -39,15 +39,34 @@ int make(const unrolled_call &call, char *message) {
   return invalid(message, "there is no call %lld", (long long)call.function);
 }
 
+int check(const unrolled_list &list, int64_t first, const int64_t *bases, char *message) {
+  if (list.calls < 0 || list.words < 0 || list.patches < 0 || list.slots < 0 || first < 0 || first > list.calls)
+    return invalid(message, "a list of %lld calls from call %lld on", (long long)list.calls, (long long)first);
+  if ((list.calls > 0 && !list.call) || (list.patches > 0 && (!list.word || !list.patch || !bases)))
+    return invalid(message, "a part of the list is missing");
+  for (int64_t i = 0; i < list.patches; ++i) {
+    const unrolled_patch &patch = list.patch[i];
+    if (patch.word < 0 || patch.word >= list.words || patch.slot < 0 || patch.slot >= list.slots)
+      return invalid(message, "patch %lld is of word %lld and slot %lld", (long long)i, (long long)patch.word,
+                     (long long)patch.slot);
+  }
+  return UNROLLED_OK;
+}
+
 }  // namespace
 }  // namespace unrolled
 
-int unrolled_play(const unrolled_call *calls, int64_t count, char *message) {
+int unrolled_play(const unrolled_list *list, int64_t first, const int64_t *bases, char *message) {
   using namespace unrolled;
-  if (count < 0 || (count > 0 && calls == nullptr)) return invalid(message, "a list of %lld calls", (long long)count);
-  for (int64_t i = 0; i < count; ++i) {
-    if (calls[i].arguments == nullptr) return invalid(message, "call %lld has no arguments", (long long)i);
-    if (int status = make(calls[i], message)) return status;
+  if (list == nullptr) return invalid(message, "no list of calls");
+  if (int status = check(*list, first, bases, message)) return status;
+  for (int64_t i = 0; i < list->patches; ++i) {
+    const unrolled_patch &patch = list->patch[i];
+    list->word[patch.word] = int64_t(uint64_t(bases[patch.slot]) + uint64_t(patch.offset));
+  }
+  for (int64_t i = first; i < list->calls; ++i) {
+    if (list->call[i].arguments == nullptr) return invalid(message, "call %lld has no arguments", (long long)i);
+    if (int status = make(list->call[i], message)) return status;
   }
   return UNROLLED_OK;
 }

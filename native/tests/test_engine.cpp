@@ -162,11 +162,15 @@ void copied_rows(int64_t rows, int64_t width, int threads) {
   Memory array(rows, width);
   const unrolled_rows engine{array.data(), nullptr, 16, array.rows * 16};
   const unrolled_rows from{matrix.data(), reversed.data(), width, 16}, to{back.data(), reversed.data(), width, 16};
-  const auto word = [](const unrolled_rows &place) { return int64_t(reinterpret_cast<intptr_t>(&place)); };
-  const int64_t there[] = {word(engine), word(from), rows, width, 1, threads};
-  const int64_t home[] = {word(to), word(engine), rows, width, 0, threads};
-  const unrolled_call calls[] = {{UNROLLED_CALL_COPY, there}, {UNROLLED_CALL_COPY, home}};
-  CHECK(unrolled_play(calls, 2, message) == UNROLLED_OK);
+  const unrolled_rows places[] = {engine, from, to};
+  const int64_t where[] = {reinterpret_cast<intptr_t>(places), rows};
+  int64_t words[] = {0, 0, 0, width, 1, threads, 0, 0, 0, width, 0, threads};  // there, and home
+  const unrolled_patch patches[] = {{0, 0, 0}, {1, 0, sizeof from}, {6, 0, 2 * sizeof from}, {7, 0, 0}, {2, 1, 0}, {8, 1, 0}};
+  const unrolled_call calls[] = {{UNROLLED_CALL_COPY, words}, {UNROLLED_CALL_COPY, words + 6}};
+  const unrolled_list list{calls, 2, words, 12, patches, 6, 2};
+  CHECK(unrolled_play(&list, 2, where, message) == UNROLLED_OK);
+  CHECK(back != matrix || rows * width == 0);
+  CHECK(unrolled_play(&list, 0, where, message) == UNROLLED_OK);
   CHECK(back == matrix);
   CHECK(array.at(0, width - 1) == matrix[rows * width - 1]);
   if (width % 16) CHECK(array.at(rows / 2, width) == 0.0f);
@@ -250,9 +254,20 @@ void refusals() {
   CHECK(unrolled_add_rows(nullptr, nullptr, 1, 1, 1, message) == UNROLLED_INVALID);
   const int64_t words[13] = {};
   const unrolled_call unknown{5, words}, empty{UNROLLED_CALL_COPY, nullptr}, wrong{UNROLLED_CALL_RUN, words};
-  for (const unrolled_call *call : {&unknown, &empty, &wrong}) CHECK(unrolled_play(call, 1, message) == UNROLLED_INVALID);
-  CHECK(unrolled_play(nullptr, 1, message) == UNROLLED_INVALID);
-  CHECK(unrolled_play(nullptr, 0, message) == UNROLLED_OK);
+  for (const unrolled_call *call : {&unknown, &empty, &wrong}) {
+    const unrolled_list list{call, 1, nullptr, 0, nullptr, 0, 0};
+    CHECK(unrolled_play(&list, 0, nullptr, message) == UNROLLED_INVALID);
+  }
+  const unrolled_list nothing{};
+  CHECK(unrolled_play(&nothing, 0, nullptr, message) == UNROLLED_OK);
+  CHECK(unrolled_play(&nothing, 1, nullptr, message) == UNROLLED_INVALID);
+  CHECK(unrolled_play(nullptr, 0, nullptr, message) == UNROLLED_INVALID);
+  int64_t word[1] = {7};
+  for (const unrolled_patch patch : {unrolled_patch{1, 0, 0}, unrolled_patch{-1, 0, 0}, unrolled_patch{0, 1, 0}}) {
+    const unrolled_list list{nullptr, 0, word, 1, &patch, 1, 1};
+    CHECK(unrolled_play(&list, 0, words, message) == UNROLLED_INVALID);
+    CHECK(word[0] == 7);
+  }
   CHECK(unrolled_cross_entropy(nullptr, UNROLLED_FP32, nullptr, 1, 1, 1.0f, nullptr, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_dropout(nullptr, nullptr, 1, 0, 256, 1, message) == UNROLLED_INVALID);
   CHECK(unrolled_pack(nullptr, 3, 3, 3, 1, nullptr, 1, message) == UNROLLED_INVALID);

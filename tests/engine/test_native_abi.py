@@ -130,10 +130,16 @@ def test_the_other_functions_refuse_what_does_not_fit(function):
             status = native.unrolled_add_rows(ctypes.byref(to), ctypes.byref(source), *size[:2], threads, message)
         elif function == "play":
             to, source = library.Rows(result.ctypes.data, None, 16, 32 * 16), library.Rows(pointer, None, 32, 16)
-            words = np.array([ctypes.addressof(to), ctypes.addressof(source), *size[:2], 0, threads])
+            words = np.array([0, ctypes.addressof(source), *size[:2], 0, threads])  # the first one is patched
             given = words.ctypes.data if rng.random() > 0.1 else 0
             calls = np.array([rng.choice((library.CALL_COPY, library.CALL_COPY, -1, 5, 2**40)), given])
-            status = native.unrolled_play(calls.ctypes.data if pointer else None, rng.choice((-1, 0, 1)), message)
+            patch = np.array([rng.choice((0, 0, 0, 6, -1)), rng.choice((0, 0, 1)), ctypes.addressof(to)])
+            many, patches = rng.choices((1, 1, 0, -1), k=2)
+            where = calls.ctypes.data if pointer else 0
+            parts = np.array([where, many, words.ctypes.data, 6, patch.ctypes.data, patches, 1])
+            bases = np.zeros(1, np.int64)
+            first = rng.choice((0, 0, 0, 1, 2, -1))
+            status = native.unrolled_play(parts.ctypes.data, first, bases.ctypes.data, message)
         elif function == "cross_entropy":
             targets = np.array([rng.choice((0, 0, 0, size[1] - 1, size[1], -1)) for _ in range(31)])
             given = (pointer, precision, targets.ctypes.data, *size[:2], 1.0, result.ctypes.data, threads, message)

@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 9
+ABI = 10
 BLOCK = 16
 MESSAGE = 256
 OK, NO_MEMORY = 0, 2
@@ -151,7 +151,7 @@ def library() -> ctypes.CDLL:
     loaded.unrolled_plan_destroy.argtypes = [c_void_p]
     loaded.unrolled_plan_destroy.restype = None
     loaded.unrolled_plan_run.argtypes = [c_void_p, c_void_p, c_char_p]
-    loaded.unrolled_play.argtypes = [c_void_p, c_int64, c_char_p]
+    loaded.unrolled_play.argtypes = [c_void_p, c_int64, c_void_p, c_char_p]
     floats = POINTER(c_float)
     loaded.unrolled_pointwise.argtypes = [c_int32, floats, floats, floats, c_int64, c_char_p]
     return loaded

@@ -1,11 +1,11 @@
 """Calls of the native library, recorded once and played with memory wherever it lies by then.
 
 What Python would do between two calls, making structures out of names, sizes and tensors, costs as much as the products
-of a small layer. So it is done when a shape is first seen; to play a tape, addresses are written in their places.
+of a small layer. So it is done when a shape is first seen; when a tape is played, the library writes addresses in their
+places.
 """
 
 import ctypes
-import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from unrolled.engine.native import library
 
-_CALL = 16  # bytes of a function's number and the address of its arguments
 _OWN = ""  # the slot of the tape's own memory
 
 
@@ -64,45 +63,37 @@ class Tape:
         first_call = self.put(*self._calls).offset
         parts = [array.reshape(-1) for _, array in self._arrays]
         memory = self._memory = np.concatenate([np.array(self._words, np.int64), *parts], dtype=np.int64, casting="no")
-        self._view = memory.data  # quicker for a single word
-        self._message = ctypes.create_string_buffer(library.MESSAGE)
         start = memory.ctypes.data
-        self._start, self._count = start + first_call, len(self._calls) // 2
         at = start + 8 * len(self._words)
         for (word, _), part in zip(self._arrays, parts, strict=True):
             memory[word] = at
             at += 8 * len(part)
-        patches: list[tuple[int, Place]] = []
-        for word, place in self._patches:
-            if place.slot == _OWN:
-                memory[word] = start + place.offset
+        self._slots = list(dict.fromkeys(place.slot for _, place in self._patches if place.slot != _OWN))
+        self._number = {slot: at for at, slot in enumerate(self._slots)}
+        patches: list[int] = []
+        for word, (slot, offset) in self._patches:
+            if slot == _OWN:
+                memory[word] = start + offset
             else:
-                patches.append((word, place))
-        self._slots = list(dict.fromkeys(place.slot for _, place in patches))
-        number = {slot: at for at, slot in enumerate(self._slots)}
-        self._where = np.array([word for word, _ in patches], np.int64)
-        self._slot = np.array([number[place.slot] for _, place in patches], np.int64)
-        self._offset = np.array([place.offset for _, place in patches], np.int64)
+                patches += word, self._number[slot], offset
+        self._patched = np.array(patches, np.int64)
+        self._bases = (ctypes.c_int64 * len(self._slots))()
+        sizes = (len(memory), self._patched.ctypes.data, len(patches) // 3, len(self._slots))
+        self._list = np.array([start + first_call, len(self._calls) // 2, start, *sizes], np.int64)
+        self._message = ctypes.create_string_buffer(library.MESSAGE)
+        self._given = self._list.ctypes.data, ctypes.addressof(self._bases)
         return self
 
     def place(self, addresses: Mapping[str, int]) -> None:
         """Say where the slots lie from now on."""
-        bases = np.array([addresses[slot] for slot in self._slots], np.int64)
-        self._memory[self._where] = bases[self._slot] + self._offset
+        self._bases[:] = [addresses[slot] for slot in self._slots]
 
     def move(self, slot: str, address: int) -> None:
         """Say where one slot lies from now on."""
-        for word, offset in self._of_slot[slot]:
-            self._view[word] = address + offset
-
-    @functools.cached_property
-    def _of_slot(self) -> dict[str, list[tuple[int, int]]]:
-        found: dict[str, list[tuple[int, int]]] = {slot: [] for slot in self._slots}
-        for word, slot, offset in zip(self._where, self._slot, self._offset, strict=True):
-            found[self._slots[slot]].append((int(word), int(offset)))
-        return found
+        self._bases[self._number[slot]] = address
 
     def play(self, first: int = 0) -> None:
         """Make the calls, in order, from the `first` on; raises as `library.check`."""
-        status = library.library().unrolled_play(self._start + _CALL * first, self._count - first, self._message)
+        calls, bases = self._given
+        status = library.library().unrolled_play(calls, first, bases, self._message)
         library.check("a list of calls", status, self._message)
