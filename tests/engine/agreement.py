@@ -34,19 +34,18 @@ def table_case(case, words: int, seed: int = 0):
     return (parameters, table, state), torch.randint(words, x.shape[:2], generator=generator)
 
 
-def by_reference(program: Program, parameters, x: Tensor, state, lengths: Tensor | None, tokens: Tensor | None = None):
+def by_reference(program: Program, parameters, x: Tensor, state, lengths: Tensor | None, tokens=None, backwards=False):
     """The reference engine, with a table looked up."""
-    return reference.unroll(program, parameters, x if tokens is None else x[tokens], state, lengths)
+    return reference.unroll(program, parameters, x if tokens is None else x[tokens], state, lengths, backwards)
 
 
-def run(unroll, program: Program, case, lengths: Tensor | None, dtype: torch.dtype, tokens=None) -> dict[str, Tensor]:
-    """Outputs, final states and all gradients of a fixed random function of them, by name."""
+def run(unroll, program: Program, case, lengths: Tensor | None, dtype: torch.dtype, **options) -> dict[str, Tensor]:
+    """Outputs, final states and all gradients of a fixed random function of them, by name; `options` of `unroll`."""
     leaves = {"x": case[1], **dict(zip((s.name for s in program.states), case[2], strict=True)), **case[0]}
     leaves = {name: value.detach().to(dtype).requires_grad_() for name, value in leaves.items()}
     state = tuple(leaves[s.name] for s in program.states)
     parameters = {p.name: leaves[p.name] for p in program.parameters}
-    given = {} if tokens is None else {"tokens": tokens}
-    outputs, final = unroll(program, parameters, leaves["x"], state, lengths, **given)
+    outputs, final = unroll(program, parameters, leaves["x"], state, lengths, **options)
     results = {"outputs": outputs, **{f"final {s.name}": f for s, f in zip(program.states, final, strict=True)}}
     generator = torch.Generator().manual_seed(1)
     weights = [torch.randn(r.shape, generator=generator).to(dtype) for r in results.values()]
@@ -56,11 +55,11 @@ def run(unroll, program: Program, case, lengths: Tensor | None, dtype: torch.dty
     return {name: value.detach() for name, value in results.items()}
 
 
-def assert_native_agrees(program: Program, case, lengths: Tensor | None = None, tokens: Tensor | None = None) -> None:
+def assert_native_agrees(program: Program, case, lengths: Tensor | None = None, **options) -> None:
     """The native engine's error against float64 is of the size of the reference engine's own error in float32."""
-    exact = run(by_reference, program, case, lengths, torch.float64, tokens)
-    plain = run(by_reference, program, case, lengths, torch.float32, tokens)
-    native = run(autograd.unroll, program, case, lengths, torch.float32, tokens)
+    exact = run(by_reference, program, case, lengths, torch.float64, **options)
+    plain = run(by_reference, program, case, lengths, torch.float32, **options)
+    native = run(autograd.unroll, program, case, lengths, torch.float32, **options)
     assert native.keys() == exact.keys()
     for name, value in exact.items():
         assert native[name].shape == value.shape, name
@@ -69,7 +68,7 @@ def assert_native_agrees(program: Program, case, lengths: Tensor | None = None, 
             error = (native[name] - value).abs().max()
             assert error <= allowed, f"{program.name}, {name}: off by {error:.2e}, allowed {allowed:.2e}"
     with torch.no_grad():
-        outputs, final = autograd.unroll(program, *case, lengths, tokens=tokens)
+        outputs, final = autograd.unroll(program, *case, lengths, **options)
     for name, got in zip(["outputs", *(f"final {s.name}" for s in program.states)], [outputs, *final], strict=True):
         torch.testing.assert_close(got, native[name], rtol=0, atol=0)
 

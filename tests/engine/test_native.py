@@ -136,6 +136,22 @@ def test_packed_batches(name, lengths, sizes):
     assert torch.equal(pack(padded, lengths), packed)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "min_gru"])
+@pytest.mark.parametrize("sizes", [{"input": 9, "hidden": 20}, {"input": 16, "hidden": 32}], ids=str)
+@pytest.mark.parametrize("piece", [7, 1000])
+def test_from_the_end_to_the_start(name, sizes, piece, monkeypatch):
+    """Also of packed steps, and of tokens."""
+    take_pieces(piece, monkeypatch)
+    program, lengths = CELLS[name], torch.tensor([6, 6, 4, 1, 0])
+    parameters, x, state = case = random_case(program, len(lengths), 6, sizes)
+    for some in (None, lengths, lengths.flip(0)):
+        assert_native_agrees(program, case, some, backwards=True)
+        table, tokens = table_case(case, 7)
+        assert_native_agrees(program, table, some, tokens=tokens, backwards=True)
+    steps = pack(x, lengths).detach().requires_grad_()
+    assert_native_agrees(program, (parameters, steps, state), lengths, backwards=True)
+
+
 @pytest.mark.parametrize("lengths", [[3, 2], [1, 2, 3], [7]], ids=str)
 def test_packed_steps_of_other_lengths_are_refused(lengths):
     parameters, _, state = random_case(CELLS["lstm"], len(lengths), 2, {"input": 9, "hidden": 20})
@@ -169,7 +185,7 @@ def test_a_table_that_tokens_read(name, ragged, monkeypatch):
     for batch, inputs, words in ((26, 18, 11), (7, 5, 34), (1, 16, 3), (3, 4, 90), (0, 3, 2)):  # 90: more than steps
         case, tokens = table_case(random_case(program, batch, 5, {"input": inputs, "hidden": 35}), words)
         lengths = torch.arange(batch) % 6 if ragged else None
-        assert_native_agrees(program, case, lengths, tokens)
+        assert_native_agrees(program, case, lengths, tokens=tokens)
 
 
 def test_tokens_that_are_no_rows_are_refused():

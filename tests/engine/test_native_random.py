@@ -78,4 +78,4 @@ def test_random_programs(program, batch, time, sizes, ragged, words, seed):
     case = random_case(program, batch, time, named, seed)
     case = ({name: 0.5 * p for name, p in case[0].items()}, *case[1:])
     case, tokens = (case, None) if words is None else table_case(case, words, seed)
-    assert_native_agrees(program, case, lengths, tokens)
+    assert_native_agrees(program, case, lengths, tokens=tokens, backwards=seed % 2 > 0)

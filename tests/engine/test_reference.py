@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unrolled import Program
 from unrolled.cells import CELLS, lstm
-from unrolled.engine.packed import pack, pad, reversal
+from unrolled.engine.packed import pack, pad, reverse
 from unrolled.engine.reference import unroll
 from unrolled.equations import Instruction, Variable
 
@@ -234,7 +234,7 @@ def test_packed_steps():
     padded = torch.tensor([s + [0] * (4 - len(s)) for s in sequences]).unsqueeze(-1)
     assert torch.equal(pad(steps, lengths), padded)
     assert torch.equal(pack(padded, lengths), steps)
-    assert steps[reversal(lengths)].flatten().tolist() == [13, 21, 31, 12, 20, 30, 11, 10]
+    assert reverse(steps, lengths).flatten().tolist() == [13, 21, 31, 12, 20, 30, 11, 10]
     none = torch.tensor([0, 0])
     assert pad(steps[:0], none).shape == (2, 0, 1)
     assert pack(padded[:2, :0], none).shape == (0, 1)

@@ -14,7 +14,7 @@ from unrolled.engine.joined import separate as separate
 from unrolled.engine.native import autograd
 from unrolled.engine.native.library import NativeError, has_bf16, library
 from unrolled.engine.packed import lengths_of as lengths_of
-from unrolled.engine.packed import reversal as reversal
+from unrolled.engine.packed import reverse as reverse
 from unrolled.engine.reference import State
 from unrolled.engine.reference import look_up as look_up
 from unrolled.equations import Program
@@ -96,6 +96,7 @@ def unroll(
     state: State,
     lengths: Tensor | None = None,
     tokens: Tensor | None = None,
+    backwards: bool = False,
     chosen: tuple[str, str] | None = None,
 ) -> tuple[Tensor, State]:
     """As `reference.unroll`, by the engine of `engine_for`, or the `chosen` one; for autocast see `bf16_products`.
@@ -108,13 +109,13 @@ def unroll(
     with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
         if engine == "native":
             try:
-                return autograd.unroll(program, parameters, x, state, lengths, bf16, tokens)
+                return autograd.unroll(program, parameters, x, state, lengths, bf16, tokens, backwards)
             except NativeError as error:
                 _tell_once(f"cell {program.name} runs on the slower reference engine: {error}")
         else:
             tell_if_unusable(reason, "running on the slower reference engine")
         steps = x if tokens is None else reference.look_up(x, tokens)
-        return reference.unroll(program, separate(parameters), steps, state, lengths)
+        return reference.unroll(program, separate(parameters), steps, state, lengths, backwards)
 
 
 def tell_if_unusable(reason: str, instead: str) -> None:

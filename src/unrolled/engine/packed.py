@@ -36,10 +36,17 @@ def pack(padded: Tensor, lengths: Tensor) -> Tensor:
     return padded.flatten(0, 1).index_select(0, _places(lengths))
 
 
-def reversal(lengths: Tensor) -> Tensor:
-    """(sum of lengths,): where each packed step is when every sequence runs from its end to its start."""
-    row, step, starts = _steps(lengths)
-    return starts[lengths[row] - 1 - step] + row
+def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """`x`, (batch, time, feature) or packed, with time reversed within each row's length; what lies past it stays."""
+    if lengths is None:
+        return x.flip(1)
+    if x.dim() == 2:
+        row, step, starts = _steps(lengths)
+        return x.index_select(0, starts[lengths[row] - 1 - step] + row)
+    steps = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
+    ends = lengths.unsqueeze(1)
+    source = torch.where(steps < ends, ends - 1 - steps, steps)
+    return x.gather(1, source.unsqueeze(-1).expand_as(x))
 
 
 def _sizes(lengths: Tensor) -> tuple[int, int]:

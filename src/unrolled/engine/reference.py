@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from unrolled.engine.packed import pack, pad
+from unrolled.engine.packed import pack, pad, reverse
 from unrolled.equations import OPS, Program
 from unrolled.errors import UnrolledError
 
@@ -42,15 +42,23 @@ def stacked_number(number: object, known: Mapping[str, Tensor]) -> Tensor:
 
 
 def unroll(
-    program: Program, parameters: Mapping[str, Tensor], x: Tensor, state: State, lengths: Tensor | None = None
+    program: Program,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    state: State,
+    lengths: Tensor | None = None,
+    backwards: bool = False,
 ) -> tuple[Tensor, State]:
     """Run the step over time with the same parameters at every step.
 
     `x` is (batch, time, input), `state` one (batch, size) tensor per state, `lengths` (batch,) or None for full
     rows. Returns outputs (batch, time, size of the first state) and the final state. Past a row's length outputs
     are zero and the state stands still. With lengths in descending order `x` may be packed, see `packed`, and then so
-    are the outputs.
+    are the outputs. `backwards`: from each row's end to its start, every output at the place of its input.
     """
+    if backwards:
+        ahead, state = unroll(program, parameters, reverse(x, lengths), state, lengths)
+        return reverse(ahead, lengths), state
     if lengths is not None and x.dim() == 2:
         padded, state = unroll(program, parameters, pad(x, lengths), state, lengths)
         return pack(padded, lengths), state

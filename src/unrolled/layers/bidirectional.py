@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unrolled.engine import reverse
 from unrolled.errors import UnrolledError
-from unrolled.layers.lengths import checked_lengths, reverse
+from unrolled.layers.lengths import checked_lengths
 
 
 class Bidirectional(nn.Module):

@@ -1,4 +1,4 @@
-"""Rows of different lengths in one batch: checking the lengths, and reversal within them."""
+"""Rows of different lengths in one batch: checking the lengths."""
 
 import torch
 from torch import Tensor
@@ -23,13 +23,3 @@ def checked_lengths(lengths: Tensor | None, x: Tensor) -> Tensor | None:
             f"{int(lengths.min())} to {int(lengths.max())}."
         )
     return lengths.long()
-
-
-def reverse(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """`x` (batch, time, feature) with time reversed within each row's length; what lies past it stays in place."""
-    if lengths is None:
-        return x.flip(1)
-    steps = torch.arange(x.shape[1], device=x.device).expand(x.shape[0], -1)
-    ends = lengths.unsqueeze(1)
-    source = torch.where(steps < ends, ends - 1 - steps, steps)
-    return x.gather(1, source.unsqueeze(-1).expand_as(x))

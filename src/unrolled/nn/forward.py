@@ -19,7 +19,6 @@ from unrolled.engine.followed import followed
 from unrolled.engine.native.workspace import nothing
 from unrolled.nn.again import run_again, run_ready
 from unrolled.nn.layers import RunOne, over_time, run_layers
-from unrolled.nn.layout import Packed
 from unrolled.nn.programs import gates, program_of
 from unrolled.nn.weights import Weights, weights_of
 
@@ -70,7 +69,11 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
     run_one = _each_layer(module, weights, engine)
     if lengths is not None:
         states = tuple(_permuted(s, input_.sorted_indices) for s in states)
-        steps, states = run_layers(module, run_one, data, states, Packed(lengths))
+        if len(data) == batch * len(input_.batch_sizes):  # all are of one length
+            steps, states = run_layers(module, run_one, data.unflatten(0, (-1, batch)), states, None)
+            steps = steps.flatten(0, 1)
+        else:
+            steps, states = run_layers(module, run_one, data, states, lengths)
         output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
         return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
@@ -83,9 +86,11 @@ def _each_layer(module: nn.RNNBase, weights: Weights, engine: tuple[str, str]) -
     kind = module.mode, module.bias, module.proj_size > 0
     program, keys = program_of(*kind), gates(*kind)
 
-    def run_one(number: int, x: Tensor, state: States, lengths: Tensor | None) -> tuple[Tensor, States]:
+    def run_one(
+        number: int, x: Tensor, state: States, lengths: Tensor | None, backwards: bool
+    ) -> tuple[Tensor, States]:
         joined = dict(zip(keys, weights[number], strict=True))
-        return unroll(program, joined, x, state, lengths, chosen=engine)
+        return unroll(program, joined, x, state, lengths, backwards=backwards, chosen=engine)
 
     return run_one
 

@@ -14,7 +14,7 @@ from unrolled.engine.joined import separate
 from unrolled.engine.native import operation
 from unrolled.engine.native.eager import Unroll, unroll_forward
 from unrolled.engine.native.programs import text_of
-from unrolled.engine.packed import pack, pad
+from unrolled.engine.packed import pack, pad, reverse
 from unrolled.engine.reference import State
 from unrolled.equations import Program
 
@@ -27,6 +27,7 @@ def unroll(
     lengths: Tensor | None = None,
     bf16: bool = False,
     tokens: Tensor | None = None,
+    backwards: bool = False,
 ) -> tuple[Tensor, State]:
     """As `reference.unroll`, for float32 on the CPU; `bf16` as in `cell_of`, joined `parameters` and `tokens` as in
     `choice.unroll`."""
@@ -39,12 +40,14 @@ def unroll(
         named = separate(parameters)
         in_order = [named[p.name] for p in program.parameters]
         packed = lengths if x.dim() == 2 else None
-        steps = x if packed is None else pad(x, packed)
+        steps = reverse(x, lengths) if backwards else x
+        steps = steps if packed is None else pad(steps, packed)
         outputs, *final, _ = operation.unroll(text_of(program), steps, list(state), in_order, lengths, keep, bf16)
         outputs = outputs if packed is None else pack(outputs, packed)
+        outputs = reverse(outputs, lengths) if backwards else outputs
     elif keep:
         names = tuple(parameters)
-        outputs, *final = Unroll.apply(program, names, bf16, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
+        outputs, *final = Unroll.apply(program, names, bf16, backwards, lengths, tokens, x, *state, *given)  # type: ignore[no-untyped-call]
     else:
-        outputs, final, *_ = unroll_forward(program, x, state, parameters, lengths, False, bf16, tokens)
+        outputs, final, *_ = unroll_forward(program, x, state, parameters, lengths, False, bf16, tokens, backwards)
     return outputs, tuple(final)

@@ -1,6 +1,7 @@
 """A backward run as a tape; its slots are those of recording.py, and for each piece what of the trace and of the
 offsets is its own."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -62,13 +63,13 @@ def record_backward(cell: CompiledCell, frame: Frame, of_input: bool, threads: i
             copy(tape, array_rows(tape, array, first), given, batch, cell.width(name), True, threads)
     gradients = MatrixGradients(recorder)
 
-    def finish(part: Part, d_x: Place) -> None:
+    def finish(part: Part, d_x: Callable[[], Place]) -> None:
         """What is before the loop, backwards, of the rows of a part."""
         recorder.each_row(before.plan, f"before, {part.label}", part.bounds, part.most, 6)
         gradients.record(before, part)
         if of_input and not input_outside:
             made = array_rows(tape, arrays[before.gradients[cell.input]])
-            copy(tape, d_x, made, part.rows, cell.input_width, False, threads)
+            copy(tape, d_x(), made, part.rows, cell.input_width, False, threads)
 
     for number in range(frame.pieces):
         piece = _piece(recorder, number)
@@ -78,14 +79,14 @@ def record_backward(cell: CompiledCell, frame: Frame, of_input: bool, threads: i
         recorder.loop(step.plan, f"loop, {piece.label}", *_steps(number))
         gradients.record(step, piece)
         if words is None:
-            finish(piece, recorder.places("d_x", number))
+            finish(piece, functools.partial(recorder.places, "d_x", number))
             continue
         for seed, name in seeds.items():
             chosen = array_rows(tape, arrays[seed], offsets=Place(f"offsets, {piece.label}"))
             add(tape, chosen, array_rows(tape, arrays[name]), piece.rows, of_seed[seed], threads)
     if words is not None:
         whole = Part("table", words, words, "trace", lambda rows: (0, words))
-        finish(whole, tensor_rows(tape, "d_x", cell.input_width))
+        finish(whole, lambda: tensor_rows(tape, "d_x", cell.input_width))
 
     turn = recorder.table("first turn", lambda rows, of: [rows.first_turn * BLOCK])
     for name in cell.states:

@@ -41,15 +41,17 @@ def unroll_forward(
     keep: bool,
     bf16: bool,
     tokens: Tensor | None = None,
+    backwards: bool = False,
 ) -> tuple[Tensor, list[Tensor], Tensor, Setting]:
     """Outputs, in memory with time first if x is; final states; and what the backward pass takes: the trace, empty
     unless `keep`, and the setting.
 
-    `parameters` may be joined as in `separate`; `bf16` as in `cell_of`. With `tokens` (batch, time), x is a table.
+    `parameters` may be joined as in `separate`; `bf16` as in `cell_of`; `backwards` as in `reference.unroll`. With
+    `tokens` (batch, time), x is a table.
     """
     parameters = {key: value.contiguous() for key, value in parameters.items()}
     cell = cell_of(program, x, state, parameters, bf16, tokens is not None)
-    rows = _rows(x, tokens, lengths)
+    rows = _rows(x, tokens, lengths, backwards)
     index = None if tokens is None else run.index_of(rows, tokens, len(x))
     packs = packs_of(cell, parameters)
     vectors, time_first = vectors_of(parameters), tokens is None and x.stride(0) < x.stride(1)
@@ -57,15 +59,15 @@ def unroll_forward(
     return *run.forward(cell, vectors, packs, rows, x, state, keep, index, time_first), setting
 
 
-def _rows(x: Tensor, tokens: Tensor | None, lengths: Tensor | None) -> Rows:
+def _rows(x: Tensor, tokens: Tensor | None, lengths: Tensor | None, backwards: bool) -> Rows:
     if lengths is not None and tokens is None and x.dim() == 2:
-        return packed_rows(x, lengths)
+        return packed_rows(x, lengths, backwards)
     steps = x if tokens is None else tokens
-    return rows_of(steps.shape[0], steps.shape[1], lengths)
+    return rows_of(steps.shape[0], steps.shape[1], lengths, backwards)
 
 
 class Unroll(torch.autograd.Function):
-    """`Unroll.apply(program, names, bf16, lengths, tokens, x, *state, *parameters)` gives (outputs, *final states);
+    """`Unroll.apply(program, names, bf16, backwards, lengths, tokens, x, *state, *parameters)` gives (outputs, *final);
     the parameters of these `names` may be joined as in `separate`."""
 
     @staticmethod
@@ -74,6 +76,7 @@ class Unroll(torch.autograd.Function):
         program: Program,
         names: tuple[str, ...],
         bf16: bool,
+        backwards: bool,
         lengths: Tensor | None,
         tokens: Tensor | None,
         x: Tensor,
@@ -83,7 +86,7 @@ class Unroll(torch.autograd.Function):
         states = len(program.states)
         joined = dict(zip(names, given[states:], strict=True))
         outputs, final, trace, ctx.setting = unroll_forward(
-            program, x, given[:states], joined, lengths, True, bf16, tokens
+            program, x, given[:states], joined, lengths, True, bf16, tokens, backwards
         )
         ctx.program, ctx.names = program, names
         ctx.set_materialize_grads(False)
@@ -103,16 +106,17 @@ class Unroll(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             seeds = [d_outputs, *d_states]
             inputs = [x, *state, *parameters]
-            found = differentiable(program, x, state, separate(joined), inputs, lengths, seeds, tokens)
-            return None, None, None, None, None, *found
+            backwards = ctx.setting.rows.backwards
+            found = differentiable(program, x, state, separate(joined), inputs, lengths, seeds, tokens, backwards)
+            return None, None, None, None, None, None, *found
         setting: Setting = ctx.setting
-        of_input = ctx.needs_input_grad[5]
+        of_input = ctx.needs_input_grad[6]
         words = None if tokens is None else len(x)
         packs = setting.packs() or packs_of(setting.cell, {name: value.contiguous() for name, value in joined.items()})
         common = (setting.cell, setting.vectors, packs, setting.rows)
         table = (setting.table_index, words, setting.time_first)
         d_x, d_state, gradients = run.backward(*common, trace, d_outputs, d_states, joined, of_input, *table)
-        return None, None, None, None, None, d_x if of_input else None, *d_state, *gradients.values()
+        return None, None, None, None, None, None, d_x if of_input else None, *d_state, *gradients.values()
 
 
 def differentiable(
@@ -124,13 +128,14 @@ def differentiable(
     lengths: Tensor | None,
     gradients: Sequence[Tensor],
     tokens: Tensor | None = None,
+    backwards: bool = False,
 ) -> list[Tensor | None]:
     """The gradients of `inputs`, which are x, states and tensors that the `named` parameters are parts of, with a graph
     behind them, by the reference engine in float32."""
     wanted = [value for value in inputs if value.requires_grad]
     with torch.autocast("cpu", enabled=False):
         steps = x if tokens is None else reference.look_up(x, tokens)
-        outputs, final = reference.unroll(program, named, steps, tuple(state), lengths)
+        outputs, final = reference.unroll(program, named, steps, tuple(state), lengths, backwards)
         found = torch.autograd.grad((outputs, *final), wanted, gradients, create_graph=True, allow_unused=True)
     by_identity = {id(value): gradient for value, gradient in zip(wanted, found, strict=True)}
     return [by_identity.get(id(value)) for value in inputs]

@@ -15,8 +15,8 @@ from unrolled.equations import Program
 
 
 class ReadyLayer:
-    """`ready(x, state, lengths)` runs one layer in one direction with the matrices that it held when it was made;
-    vectors are read anew. All calls have the batch and the sizes of the first one."""
+    """`ready(x, state, lengths, backwards)` runs one layer with the matrices that it held when it was made; vectors are
+    read anew. All calls have the batch and the sizes of the first one."""
 
     def __init__(self, program: Program, parameters: Mapping[str, Tensor], bf16: bool) -> None:
         """`parameters` may be joined; `bf16` as in `cell_of`."""
@@ -25,12 +25,14 @@ class ReadyLayer:
         self._cell: CompiledCell | None = None
         self._packs: Callable[[], Packs | None] = lambda: None  # weak: when weights change, their packs may go
 
-    def __call__(self, x: Tensor, state: Sequence[Tensor], lengths: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __call__(
+        self, x: Tensor, state: Sequence[Tensor], lengths: Tensor | None, backwards: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `reference.unroll`, the outputs in memory with time first if x is."""
         cell = self._cell = self._cell or cell_of(self._program, x, state, self._parameters, self._bf16)
         packs = self._packs() or packs_of(cell, self._parameters)
         self._packs = ref(packs)
-        rows = rows_of(x.shape[0], x.shape[1], lengths)
+        rows = rows_of(x.shape[0], x.shape[1], lengths, backwards)
         vectors, time_first = vectors_of(self._parameters), x.stride(0) < x.stride(1)
         outputs, final, _ = run.forward(cell, vectors, packs, rows, x, state, False, None, time_first)
         return outputs, tuple(final)

@@ -117,7 +117,7 @@ class Recorder:
 
     def places(self, slot: str, number: int | None = None) -> Place:
         """The packed rows of a tensor (batch, time, width) of the caller, or those of a piece, as `unrolled_rows`."""
-        if self.frame.packed and number is None:
+        if self.frame.packed and self.frame.regular and number is None:
             return tensor_rows(self.tape, slot, self.stride(slot))
 
         def make(rows: Rows, of: Strides) -> list[np.ndarray]:
@@ -139,7 +139,7 @@ class Recorder:
 
     def reaches(self, width: int) -> bool:
         """Whether instructions can reach the rows of a tensor of the caller themselves."""
-        return not self.frame.ordered and width % BLOCK == 0 and self.frame.capacity > 0
+        return self.frame.regular and width % BLOCK == 0 and self.frame.capacity > 0
 
     def outside(self, slot: str, width: int) -> Array:
         """A tensor (batch, time, width) of the caller, or its packed rows, as an array."""

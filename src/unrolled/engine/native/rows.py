@@ -27,6 +27,7 @@ class Frame(NamedTuple):
     ragged: bool
     ordered: bool  # the sequences are sorted for it
     packed: bool
+    regular: bool  # in the caller's tensors the rows of a step lie at one distance from each other
     pieces: int  # in which the steps are taken backwards
 
     @property
@@ -62,6 +63,7 @@ class Rows:
     active: np.ndarray
     starts: np.ndarray
     packed: bool = False  # the tensors of the caller too
+    backwards: bool = False  # each sequence from its end to its start
     tables: dict[Any, Any] = field(default_factory=dict)
     """What tapes made of these rows, see `Recorded.of_rows`."""
 
@@ -74,8 +76,8 @@ class Rows:
     def frame(self) -> Frame:
         """What a tape knows of them."""
         ragged, ordered = self.lengths is not None, self.order is not None
-        capacity = capacity_of(self.total)
-        return Frame(self.batch, capacity, ragged, ordered, self.packed, max(1, round(capacity / _PIECE)))
+        regular, capacity = not ordered and not (self.packed and self.backwards), capacity_of(self.total)
+        return Frame(self.batch, capacity, ragged, ordered, self.packed, regular, max(1, round(capacity / _PIECE)))
 
     def forward_tables(self, keep: bool) -> list[np.ndarray]:
         """(steps,) each: the rows of a step, of its previous states, of its new states.
@@ -122,17 +124,21 @@ class Rows:
         Where the caller's tensors are (rows, width), packed themselves, the first stride is that of their rows.
         """
         of_sequence, of_step = strides
-        first, last = (0, self.total) if piece is None else (piece.start, piece.start + piece.rows)
-        if self.packed:
-            return np.arange(first, last) * of_sequence
+        own = slice(0, self.total) if piece is None else slice(piece.start, piece.start + piece.rows)
+        if self.packed and not self.backwards:
+            return np.arange(own.start, own.stop) * of_sequence
         step, row = self._steps_and_rows
-        row = row[first:last] if self.order is None else self.order[row[first:last]]
-        places: np.ndarray = step[first:last] * of_step + row * of_sequence
-        return places
+        step, row = step[own], row[own]
+        if self.backwards:
+            step = (len(self.active) if self.lengths is None else self.lengths[row]) - 1 - step
+        if self.packed:
+            return np.asarray((self.starts[step] + row) * of_sequence)
+        return np.asarray(step * of_step + (row if self.order is None else self.order[row]) * of_sequence)
 
     def step_places(self, of_sequence: int, of_step: int) -> np.ndarray:
-        """(steps,): as `places`, of the first row of each step, where its other rows follow at one distance."""
-        return self.starts * of_sequence if self.packed else np.arange(len(self.active)) * of_step
+        """(steps,): as `places`, of the first row of each step, where the frame is regular."""
+        places = self.starts * of_sequence if self.packed else np.arange(len(self.active)) * of_step
+        return places[::-1] if self.backwards else places
 
     def floats(self, width: int, of_sequence: int, of_step: int) -> int:
         """From the start to the end of (batch, time, width) with these strides, or of packed rows."""
@@ -171,17 +177,20 @@ class Rows:
         return steps, np.arange(self.total) - self.starts[steps]
 
 
-def rows_of(batch: int, time: int, lengths: Tensor | None) -> Rows:
-    """The rows of a batch; `lengths` (batch,) whole numbers from 0 to `time`, None for full rows."""
-    return _full(batch, time) if lengths is None else _ragged(time, lengths.to(torch.int64).numpy().tobytes())
+def rows_of(batch: int, time: int, lengths: Tensor | None, backwards: bool = False) -> Rows:
+    """The rows of a batch; `lengths` (batch,) whole numbers from 0 to `time`, None for full rows; `backwards`: each
+    sequence from its end to its start."""
+    if lengths is None:
+        return _full(batch, time, backwards)
+    return _ragged(time, lengths.to(torch.int64).numpy().tobytes(), backwards)
 
 
-def packed_rows(steps: Tensor, lengths: Tensor) -> Rows:
+def packed_rows(steps: Tensor, lengths: Tensor, backwards: bool = False) -> Rows:
     """The rows of a batch whose `steps` (sum of lengths, size) are packed already; `lengths` (batch,) are descending.
 
     Raises UnrolledError if they are not, or are those of other steps.
     """
-    rows = _packed(lengths.to(torch.int64).numpy().tobytes())
+    rows = _packed(lengths.to(torch.int64).numpy().tobytes(), backwards)
     if rows is None or len(steps) != rows.total:
         raise UnrolledError(
             f"packed steps come with descending lengths, whose sum is their number; "
@@ -191,30 +200,30 @@ def packed_rows(steps: Tensor, lengths: Tensor) -> Rows:
 
 
 @functools.lru_cache(maxsize=64)
-def _full(batch: int, time: int) -> Rows:
+def _full(batch: int, time: int, backwards: bool) -> Rows:
     active = np.full(time if batch else 0, batch, np.int64)
-    return Rows(batch, time, None, None, active, _starts(active))
+    return Rows(batch, time, None, None, active, _starts(active), False, backwards)
 
 
 @functools.lru_cache(maxsize=4)  # lengths come again in the next layer and direction, hardly in the next batch
-def _ragged(time: int, lengths: bytes) -> Rows:
+def _ragged(time: int, lengths: bytes, backwards: bool) -> Rows:
     given = np.frombuffer(lengths, np.int64)
     order = (-given).argsort(kind="stable")
-    return _sorted(time, order, given[order], False)
+    return _sorted(time, order, given[order], False, backwards)
 
 
 @functools.lru_cache(maxsize=4)
-def _packed(lengths: bytes) -> Rows | None:
+def _packed(lengths: bytes, backwards: bool) -> Rows | None:
     """None if they are not descending."""
     given = np.frombuffer(lengths, np.int64)
     ordered = not (given[1:] > given[:-1]).any()
-    return _sorted(int(given[0]) if len(given) else 0, None, given, True) if ordered else None
+    return _sorted(int(given[0]) if len(given) else 0, None, given, True, backwards) if ordered else None
 
 
-def _sorted(time: int, order: np.ndarray | None, lengths: np.ndarray, packed: bool) -> Rows:
+def _sorted(time: int, order: np.ndarray | None, lengths: np.ndarray, packed: bool, backwards: bool) -> Rows:
     steps = int(lengths[0]) if len(lengths) else 0
     active = len(lengths) - lengths[::-1].searchsorted(np.arange(steps), side="right")
-    return Rows(len(lengths), time, order, lengths, active, _starts(active), packed)
+    return Rows(len(lengths), time, order, lengths, active, _starts(active), packed, backwards)
 
 
 def _starts(active: np.ndarray) -> np.ndarray:
