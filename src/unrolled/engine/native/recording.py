@@ -14,6 +14,7 @@ which stand for themselves in the place of an address.
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,13 @@ Strides = Mapping[str, tuple[int, ...]]  # of the tensors in slots
 Make = Callable[[Rows, Strides], "list[np.ndarray] | int"]  # a list is one table after the other
 
 
+class Tables(NamedTuple):
+    """Where tables lie, and numbers, by slot; and what holds them."""
+
+    addresses: dict[str, int]
+    memory: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Recorded:
     """A tape, the matrices that its first call packs into its slot "packed", and the floats of its other memory."""
@@ -52,17 +60,17 @@ class Recorded:
     tables: Mapping[str, Make] = field(default_factory=dict)
     """What its other slots hold: tables and numbers that follow from the rows of a batch and the strides of tensors."""
 
-    def of_rows(self, rows: Rows, strides: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, int]:
-        """Where the tables of these rows lie, by slot."""
+    def of_rows(self, rows: Rows, strides: tuple[tuple[str, tuple[int, ...]], ...]) -> Tables:
+        """The tables of these rows."""
         key = (self, strides)
-        if key not in rows.tables:
+        tables: Tables | None = rows.tables.get(key)
+        if tables is None:
             if len(rows.tables) >= _TABLES:
                 rows.tables.clear()
-            rows.tables[key] = self._tables(rows, dict(strides))
-        found: dict[str, int] = rows.tables[key][0]
-        return found
+            tables = rows.tables[key] = self._tables(rows, dict(strides))
+        return tables
 
-    def _tables(self, rows: Rows, strides: Strides) -> tuple[dict[str, int], np.ndarray]:
+    def _tables(self, rows: Rows, strides: Strides) -> Tables:
         found: dict[str, int] = {}
         first: dict[str, int] = {}
         parts, count = [_NONE], 0
@@ -77,7 +85,7 @@ class Recorded:
         memory = np.concatenate(parts, dtype=np.int64, casting="no")
         start = memory.ctypes.data
         found.update((slot, start + memory.itemsize * at) for slot, at in first.items())
-        return found, memory
+        return Tables(found, memory)
 
 
 @functools.lru_cache(maxsize=256)

@@ -63,7 +63,8 @@ def forward(
     addresses.update(vectors.addresses)
     addresses.update(_of_states("state", cell, state))
     addresses.update(_of_states("final", cell, final))
-    addresses.update(recorded.of_rows(rows, strides))
+    tables = recorded.of_rows(rows, strides)  # kept until the tape has been played: other threads use the rows too
+    addresses.update(tables.addresses)
     _play(recorded, packs, addresses)
     return outputs, final, trace
 
@@ -111,7 +112,8 @@ def backward(
     addresses.update(_of_states("d_final", cell, d_final))
     addresses.update(_of_states("d_state", cell, d_state))
     strides = (("d_outputs", d_outputs.stride()[:2]), ("d_x", rows.dense(cell.input_width, time_first)))
-    addresses.update(recorded.of_rows(rows, strides))
+    tables = recorded.of_rows(rows, strides)
+    addresses.update(tables.addresses)
     for number, piece in enumerate(rows.pieces):
         addresses[f"trace, piece {number}"] = addresses["trace"] + 4 * BLOCK * piece.start
         addresses[f"offsets, piece {number}"] = addresses.get("offsets", 0) + 8 * piece.start

@@ -6,6 +6,7 @@ by letting go of it.
 """
 
 import functools
+import math
 import mmap
 import sys
 import threading
@@ -35,9 +36,13 @@ def zeros(*shape: int) -> Tensor:
     return _LIKE.new_zeros(shape)
 
 
-@functools.lru_cache(maxsize=64)
 def nothing(*shape: int) -> Tensor:
-    """Zeros that everybody shares and nobody may write to."""
+    """Zeros that nobody may write to: everybody shares them."""
+    return _nothing(shape) if math.prod(shape) < _SMALL else zeros(*shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _nothing(shape: tuple[int, ...]) -> Tensor:
     with torch.inference_mode(False):
         return zeros(*shape)
 
