@@ -1,11 +1,17 @@
 """The native engine equals the reference: every listed cell, odd sizes, ragged batches, values and gradients."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from agreement import assert_native_agrees, by_reference, random_case, table_case, take_pieces
 
 from unrolled.cells import CELLS
-from unrolled.engine.native import autograd, programs
+from unrolled.engine.native import autograd, packs, programs
+from unrolled.engine.native.compiled import CompiledCell
+from unrolled.engine.native.forward import record_forward
+from unrolled.engine.native.rows import rows_of
 from unrolled.engine.native.schedule import readers_follow
 from unrolled.engine.packed import pack
 from unrolled.equations import Instruction, cell, maximum, relu, sigmoid, tanh
@@ -186,6 +192,21 @@ def test_a_table_that_tokens_read(name, ragged, monkeypatch):
         case, tokens = table_case(random_case(program, batch, 5, {"input": inputs, "hidden": 35}), words)
         lengths = torch.arange(batch) % 6 if ragged else None
         assert_native_agrees(program, case, lengths, tokens=tokens)
+
+
+def test_a_tape_keeps_its_plans():
+    """Two threads that need a plan at the same time make two, of which the cell keeps one."""
+    sizes = {"input": 16, "hidden": 16}
+    cell, frame = CompiledCell(CELLS["lstm"], sizes), rows_of(2, 3, None).frame
+    plan = weakref.ref(cell.forward(False, True).plan)
+    recorded = record_forward(cell, frame, False, 1, None)
+    del cell
+    packs._layout.cache_clear()
+    gc.collect()
+    assert plan() is not None
+    del recorded
+    gc.collect()
+    assert plan() is None
 
 
 def test_tokens_that_are_no_rows_are_refused():

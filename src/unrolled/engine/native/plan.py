@@ -176,6 +176,7 @@ class Plan:
         packed = tape.put(*(matrices[key] for key in self.matrices))
         arguments = tape.put(steps, active, offsets, addresses, rows, packed, threads, index, index_rows, strides)
         tape.call(library.CALL_RUN, self._handle.value or 0, arguments)
+        tape.hold(self)
 
 
 class _Numbers:

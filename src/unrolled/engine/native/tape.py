@@ -35,6 +35,7 @@ class Tape:
         self._patches: list[tuple[int, Place]] = []
         self._arrays: list[tuple[int, np.ndarray]] = []
         self._calls: list[int | Place] = []  # pairs of a function and where its arguments are
+        self._held: list[object] = []
 
     def put(self, *values: "int | Place | np.ndarray | None") -> Place:
         """A structure or list of these words. An array of 64-bit words, of which the tape gets a copy, stands for its
@@ -53,6 +54,10 @@ class Tape:
                 value = 0
             words.append(int(value or 0))
         return Place(_OWN, 8 * first)
+
+    def hold(self, owner: object) -> None:
+        """Keep what owns an address that was put."""
+        self._held.append(owner)
 
     def call(self, function: int, *arguments: int | Place) -> None:
         """Record a call, of a function by its number in library.py, with all arguments but the message."""
