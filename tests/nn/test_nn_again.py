@@ -38,7 +38,7 @@ def test_a_loop_over_steps_agrees_with_torch(hidden: int, options: dict, at_once
 
 CHANGES = {
     "in place": lambda w: w.mul_(0.5),
-    "copied": lambda w: w.copy_(torch.randn_like(w)),
+    "copied": lambda w: w.copy_(0.2 * torch.randn_like(w)),
     "through .data": lambda w: w.data.mul_(0.5),
     "new .data": lambda w: setattr(w, "data", w.data * 0.5),
     "one gate through .data": lambda w: w.data[: len(w) // 3].mul_(0.5),

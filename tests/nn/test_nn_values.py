@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
+from unrolled.engine.native.library import has_bf16
+
 # torch says once that its projections are not the fast ones.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 
@@ -144,3 +146,28 @@ def test_training_both_with_adam_goes_the_same_way() -> None:
         losses.append(loss.item())
     # Twenty steps let the rounding of float32, 1e-7, grow by Adam's division by small numbers; 1e-6 was seen.
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps", "batch", "native"),
+    [
+        ("RNN", 3, 1, False),
+        ("RNN", 4, 1, True),
+        ("RNN", 3, 1100, True),
+        ("GRU", 1, 1, False),
+        ("GRU", 2, 1, True),
+        ("LSTM", 1, 1, True),
+    ],
+)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_few_steps_that_torch_learns_from_sooner_are_its_own(
+    mode: str, steps: int, batch: int, native: bool, batch_first: bool
+) -> None:
+    _, ours = pair(mode, 5, 16, batch_first=batch_first)
+    shape = (batch, steps, 5) if batch_first else (steps, batch, 5)
+    assert ran_native(ours(torch.randn(shape))[0]) == native
+    if batch == 1:
+        assert ran_native(ours(torch.randn(steps, 5))[0]) == native
+    if has_bf16():  # where torch would give bfloat16
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert ran_native(ours(torch.randn(shape))[0])

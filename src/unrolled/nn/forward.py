@@ -24,6 +24,9 @@ from unrolled.nn.weights import Weights, weights_of
 
 States = tuple[Tensor, ...]
 
+_FEW_STEPS = {"RNN_TANH": 3, "RNN_RELU": 3, "GRU": 1}  # of which each costs torch less than one of its LSTM
+_LITTLE = 1_000_000  # multiply-adds of a gate that do not tell against that
+
 
 def forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | None:
     """(output, final states) as torch's forward gives them, the states always as a tuple; None for torch's own."""
@@ -40,8 +43,10 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
     if _watched():
         return None
     dropping = module.training and module.dropout > 0 and module.num_layers > 1
-    special = dropping or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or followed(())
-    again = None if special else run_again(module, input_, hx)
+    special = torch.is_autocast_enabled("cpu") or followed(())
+    if torch.is_grad_enabled() and not special and _brief(module, input_):
+        return None
+    again = None if special or dropping or torch.is_grad_enabled() else run_again(module, input_, hx)
     if again is not None:
         return again
     packed = isinstance(input_, PackedSequence)
@@ -93,6 +98,16 @@ def _each_layer(module: nn.RNNBase, weights: Weights, engine: tuple[str, str]) -
         return unroll(program, joined, x, state, lengths, backwards=backwards, chosen=engine)
 
     return run_one
+
+
+def _brief(module: nn.RNNBase, input_: Any) -> bool:
+    """Whether torch learns from an input in less time than it takes to get to the engine and back."""
+    if not isinstance(input_, Tensor) or input_.dim() not in (2, 3):
+        return False
+    steps = input_.shape[1 if module.batch_first and input_.dim() == 3 else 0]
+    rows = input_.numel() // max(1, module.input_size)
+    work = rows * module.hidden_size * (module.input_size + module.hidden_size)
+    return steps <= _FEW_STEPS.get(module.mode, 0) and work < _LITTLE
 
 
 def _untraced() -> Callable[..., Any]:
