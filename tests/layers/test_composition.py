@@ -44,6 +44,18 @@ def test_the_state_of_a_stack_or_of_both_directions_is_carried_over() -> None:
     assert not torch.equal(outputs, both(x)[0])
 
 
+@pytest.mark.parametrize("lengths", [None, torch.tensor([6, 2]), torch.tensor([0, 5])], ids=str)
+def test_the_backward_layer_may_be_any_layer(lengths: torch.Tensor | None) -> None:
+    """A Recurrent reads from the end itself, a Stack is given the input turned around."""
+    one, x = Recurrent(gru, 3, 4).double(), draw(2, 6, 3)
+    alone, (_, back) = Bidirectional(one, one)(x, None, lengths)
+    stacked, (_, wrapped) = Bidirectional(one, Stack(one))(x, None, lengths)
+    assert torch.equal(alone, stacked)
+    assert torch.equal(back[0], wrapped[0][0])
+    if lengths is None:
+        assert torch.equal(alone[:, :, 4:], one(x.flip(1))[0].flip(1))
+
+
 def test_layers_whose_sizes_do_not_fit_are_not_stacked() -> None:
     message = r"^layer 2 of the Stack takes 5 features, the one below gives 4\.$"
     with pytest.raises(UnrolledError, match=message):

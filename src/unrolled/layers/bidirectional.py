@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from unrolled.engine import reverse
 from unrolled.errors import UnrolledError
 from unrolled.layers.lengths import checked_lengths
+from unrolled.layers.recurrent import Recurrent
 
 
 class Bidirectional(nn.Module):
@@ -44,5 +45,9 @@ class Bidirectional(nn.Module):
         lengths = checked_lengths(lengths, x) if x.dim() == 3 else lengths
         own, other = state or (None, None)
         ahead, own = self.forwards(x, own, lengths)
-        back, other = self.backwards(reverse(x, lengths), other, lengths)
-        return torch.cat([ahead, reverse(back, lengths)], dim=-1), (own, other)
+        if isinstance(self.backwards, Recurrent):
+            back, other = self.backwards(x, other, lengths, backwards=True)
+        else:
+            back, other = self.backwards(reverse(x, lengths), other, lengths)
+            back = reverse(back, lengths)
+        return torch.cat([ahead, back], dim=-1), (own, other)

@@ -65,7 +65,12 @@ class Recurrent(nn.Module):
         return tuple(x.new_zeros(x.shape[0], *self.cell.shape_of(s, self.sizes)) for s in self.cell.states)
 
     def forward(
-        self, x: Tensor, state: State | None = None, lengths: Tensor | None = None, tokens: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None = None,
+        lengths: Tensor | None = None,
+        tokens: Tensor | None = None,
+        backwards: bool = False,
     ) -> tuple[Tensor, State]:
         """Run over time.
 
@@ -76,6 +81,7 @@ class Recurrent(nn.Module):
 
         With `tokens` (batch, time) int64, `x` is a table (words, input) and stands for x[tokens]. What the cell makes
         of its input alone is then made once for each row of the table, in the place of once for each step.
+        `backwards`: from each row's last step to its first; an output stands at the step that it was made from.
         Raises UnrolledError for shapes, types or lengths that do not fit.
         """
         parameters = dict(self.named_parameters())
@@ -87,7 +93,7 @@ class Recurrent(nn.Module):
         if state is None:
             state = self.initial_state(x.new_empty(steps.shape[0], 0))
         self._check_state(state, steps.shape[0], x)
-        return unroll(self.cell, parameters, x, tuple(state), checked_lengths(lengths, steps), tokens)
+        return unroll(self.cell, parameters, x, tuple(state), checked_lengths(lengths, steps), tokens, backwards)
 
     def _check_input(self, x: Tensor, tokens: Tensor | None, like: Tensor) -> None:
         if tokens is not None and (tokens.dim() != 2 or tokens.dtype != torch.int64 or tokens.device != x.device):
