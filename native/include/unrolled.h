@@ -15,7 +15,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 #endif
 
-#define UNROLLED_ABI 10
+#define UNROLLED_ABI 11
 #define UNROLLED_MESSAGE 256
 /* Units are handled in blocks of so many. An array of `rows` rows lies in memory block by block: unit u of row r is float
  * (u / 16 * rows + r) * 16 + u % 16, so that the rows of a block, which are worked on together, are neighbours. */
@@ -129,12 +129,12 @@ typedef struct {
 } unrolled_matrix;
 int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t precision, int32_t threads, char *message);
 
-/* Rows in any order and memory: row i begins at float offset[i] (offset NULL: i * row_stride), its blocks of 16 units are
+/* Rows in any order and memory: row i begins at float index[i] * row_stride (index NULL: i * row_stride), its blocks of 16 units are
  * `block_stride` floats apart. An array of the engine has row stride 16 and block stride 16 * rows, the rows of a
  * matrix block stride 16. */
 typedef struct {
   float *data;
-  const int64_t *offset;
+  const int64_t *index;
   int64_t row_stride, block_stride;
 } unrolled_rows;
 /* to[i] = from[i] for i < rows, `width` units each; `pad` not 0: zeros up to a whole block. */

@@ -79,7 +79,7 @@ inline bool pairs_with(int32_t opcode, int32_t then) {
 }
 
 inline float *row_of(const unrolled_rows &rows, int64_t i) {
-  return rows.data + (rows.offset ? rows.offset[i] : i * rows.row_stride);
+  return rows.data + (rows.index ? rows.index[i] : i) * rows.row_stride;
 }
 
 // From word to word of a sequence of random ones (SplitMix64, Steele et al. 2014).

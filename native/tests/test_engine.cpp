@@ -158,7 +158,7 @@ void copied_rows(int64_t rows, int64_t width, int threads) {
   std::vector<float> matrix(rows * width), back(rows * width);
   std::vector<int64_t> reversed(rows);
   for (size_t i = 0; i < matrix.size(); ++i) matrix[i] = value(int(i));
-  for (int64_t r = 0; r < rows; ++r) reversed[r] = (rows - 1 - r) * width;
+  for (int64_t r = 0; r < rows; ++r) reversed[r] = rows - 1 - r;
   Memory array(rows, width);
   const unrolled_rows engine{array.data(), nullptr, 16, array.rows * 16};
   const unrolled_rows from{matrix.data(), reversed.data(), width, 16}, to{back.data(), reversed.data(), width, 16};
@@ -179,15 +179,15 @@ void copied_rows(int64_t rows, int64_t width, int threads) {
 // Rows of a matrix added to one of fewer rows.
 void added_rows(int64_t rows, int64_t words, int64_t width, int threads) {
   Memory from(rows, width), to(words, width);
-  std::vector<int64_t> offset(rows);
+  std::vector<int64_t> index(rows);
   std::vector<double> expected(words * width, 0.5);
   for (int64_t w = 0; w < words; ++w)
     for (int64_t u = 0; u < width; ++u) to.at(w, u) = 0.5f;
   for (int64_t r = 0; r < rows; ++r) {
-    offset[r] = r * 7 % words * 16;
+    index[r] = r * 7 % words;
     for (int64_t u = 0; u < width; ++u) expected[r * 7 % words * width + u] += from.at(r, u) = value(int(r * width + u));
   }
-  const unrolled_rows sums{to.data(), offset.data(), 16, words * 16}, given{from.data(), nullptr, 16, rows * 16};
+  const unrolled_rows sums{to.data(), index.data(), 16, words * 16}, given{from.data(), nullptr, 16, rows * 16};
   CHECK(unrolled_add_rows(&sums, &given, rows, width, threads, message) == UNROLLED_OK);
   for (int64_t w = 0; w < words; ++w)
     for (int64_t u = 0; u < width; ++u) CHECK(std::fabs(to.at(w, u) - expected[w * width + u]) < 1e-6 * double(rows));

@@ -78,14 +78,14 @@ def vectors_of(parameters: Mapping[str, Tensor]) -> Vectors:
     return found
 
 
-def array_rows(tape: Tape, array: Array, first: int = 0, offsets: Place | None = None) -> Place:
-    """The rows of an array from `first` on, or those that begin at these floats of it, as `unrolled_rows`."""
-    return tape.put(array.place.after(first * _LINE), offsets, library.BLOCK, array.rows * library.BLOCK)
+def array_rows(tape: Tape, array: Array, first: int = 0, index: Place | None = None) -> Place:
+    """The rows of an array from `first` on, or those of an index, as `unrolled_rows`."""
+    return tape.put(array.place.after(first * _LINE), index, library.BLOCK, array.rows * library.BLOCK)
 
 
-def tensor_rows(tape: Tape, slot: str, stride: int | Place, offsets: Place | None = None) -> Place:
-    """The rows of a tensor, `stride` floats apart or at each of the `offsets`, as `unrolled_rows`."""
-    return tape.put(Place(slot), offsets, stride, library.BLOCK)
+def tensor_rows(tape: Tape, slot: str, stride: int | Place, index: Place | None = None) -> Place:
+    """The rows of a tensor `stride` floats apart, or those of an index, as `unrolled_rows`."""
+    return tape.put(Place(slot), index, stride, library.BLOCK)
 
 
 def copy(tape: Tape, to: Place, source: Place, rows: int | Place, width: int, pad: bool, threads: int) -> None:

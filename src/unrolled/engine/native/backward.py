@@ -1,5 +1,5 @@
 """A backward run as a tape; its slots are those of recording.py, and for each piece what of the trace and of the
-offsets is its own."""
+index is its own."""
 
 import functools
 from collections.abc import Callable
@@ -8,7 +8,6 @@ import numpy as np
 
 from unrolled.engine.native.arrays import Layout, add, array_rows, copy, tensor_rows
 from unrolled.engine.native.compiled import Backward, CompiledCell, gradient_from_later, gradient_from_loop
-from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.outer import PREVIOUS, MatrixGradients, Part
 from unrolled.engine.native.plan import SUM
 from unrolled.engine.native.recording import Make, Recorded, Recorder, Sizes, Strides, trace_layout
@@ -82,15 +81,15 @@ def record_backward(cell: CompiledCell, frame: Frame, of_input: bool, threads: i
             finish(piece, functools.partial(recorder.places, "d_x", number))
             continue
         for seed, name in seeds.items():
-            chosen = array_rows(tape, arrays[seed], offsets=Place(f"offsets, {piece.label}"))
+            chosen = array_rows(tape, arrays[seed], index=Place(f"index, {piece.label}"))
             add(tape, chosen, array_rows(tape, arrays[name]), piece.rows, of_seed[seed], threads)
     if words is not None:
         whole = Part("table", words, words, "trace", lambda rows: (0, words))
         finish(whole, lambda: tensor_rows(tape, "d_x", cell.input_width))
 
-    turn = recorder.table("first turn", lambda rows, of: [rows.first_turn * BLOCK])
+    turn = recorder.table("first turn", lambda rows, of: [rows.first_turn])
     for name in cell.states:
-        width, source = cell.width(name), array_rows(tape, arrays[f"d_states {name}"], offsets=turn)
+        width, source = cell.width(name), array_rows(tape, arrays[f"d_states {name}"], index=turn)
         copy(tape, recorder.sorted_places(f"d_state {name}", width), source, batch, width, False, threads)
     begun: set[str] = set()
     for part in (step, before):
@@ -114,7 +113,7 @@ def _piece(recorder: Recorder, number: int) -> Part:
 
     count = recorder.table(f"rows of {label}", lambda rows, of: bounds(rows)[1])
     if recorder.frame.ragged:
-        recorder.table(f"previous of {label}", lambda rows, of: [rows.previous(rows.pieces[number]) * BLOCK])
+        recorder.table(f"previous of {label}", lambda rows, of: [rows.previous(rows.pieces[number])])
     return Part(label, count, recorder.frame.piece_rows, f"trace, {label}", bounds)
 
 

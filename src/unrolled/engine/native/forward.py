@@ -4,7 +4,6 @@ import numpy as np
 
 from unrolled.engine.native.arrays import Layout, array_rows, copy, tensor_rows
 from unrolled.engine.native.compiled import CompiledCell
-from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.recording import Recorded, Recorder, Sizes, Strides, trace_layout
 from unrolled.engine.native.rows import Frame, Rows
 
@@ -49,9 +48,9 @@ def record_forward(cell: CompiledCell, frame: Frame, keep: bool, threads: int, w
     if not outside:
         made = array_rows(tape, arrays[cell.states[0]], batch) if keep else array_rows(tape, arrays[step.outputs])
         copy(tape, recorder.places("outputs"), made, total, width, False, threads)
-    last = recorder.table("last", lambda rows, of: [rows.last(keep) * BLOCK])
+    last = recorder.table("last", lambda rows, of: [rows.last(keep)])
     for name in cell.states:
         width = cell.width(name)
         final = recorder.sorted_places(f"final {name}", width)
-        copy(tape, final, array_rows(tape, arrays[name], offsets=last), batch, width, False, threads)
+        copy(tape, final, array_rows(tape, arrays[name], index=last), batch, width, False, threads)
     return recorder.finish(matrices, work.floats)

@@ -10,7 +10,7 @@ from typing import Any
 
 from unrolled.errors import UnrolledError
 
-ABI = 10
+ABI = 11
 BLOCK = 16
 MESSAGE = 256
 OK, NO_MEMORY = 0, 2
@@ -90,7 +90,7 @@ class RunArguments(Structure):
 class Rows(Structure):
     """`unrolled_rows` of the header."""
 
-    _fields_ = [("data", c_void_p), ("offset", c_void_p), ("row_stride", c_int64), ("block_stride", c_int64)]
+    _fields_ = [("data", c_void_p), ("index", c_void_p), ("row_stride", c_int64), ("block_stride", c_int64)]
 
 
 class Matrix(Structure):

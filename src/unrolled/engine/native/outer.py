@@ -65,7 +65,7 @@ class MatrixGradients:
         array = recorder.arrays[name]
         if name in cell.states and recorder.frame.ragged:
             moved = recorder.arrays[PREVIOUS]
-            source = array_rows(tape, array, offsets=Place(f"previous of {part.label}"))
+            source = array_rows(tape, array, index=Place(f"previous of {part.label}"))
             copy(tape, array_rows(tape, moved), source, part.rows, cell.width(name), False, recorder.threads)
             return moved, moved.place
         if step.plan.memory.get(name) == PASSING:

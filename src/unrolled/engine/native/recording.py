@@ -2,10 +2,9 @@
 
 With a table the input of a step is a row of it, named by a token: what comes before the loop has the rows of the table.
 
-Slots of a tape: "x", "index" and "offsets" (of each packed row the row of the table, and its
-first float), "state NAME", "parameter NAME" and what comes out of it, "outputs", "final NAME" and so on, are
-the caller's; "trace" is what a forward run leaves for the backward one, a single piece of memory cut into arrays in a
-fixed order; "work" and "sums" are needed only while it is played.
+Slots of a tape: "x", "index" (of each packed row the row of the table), "state NAME", "parameter NAME" and what comes
+out of it, "outputs", "final NAME" and so on, are the caller's; "trace" is what a forward run leaves for the backward
+one, a single piece of memory cut into arrays in a fixed order; "work" and "sums" are needed only while it is played.
 
 Batches of other lengths share a tape: it knows their frame, and the tables of their rows are slots too, as are numbers,
 which stand for themselves in the place of an address.
@@ -23,7 +22,7 @@ from unrolled.engine.native.compiled import CompiledCell
 from unrolled.engine.native.library import BLOCK
 from unrolled.engine.native.packs import Key, packed_places, record_packing
 from unrolled.engine.native.plan import PARAMETER, SUM, Array, Plan
-from unrolled.engine.native.rows import Frame, Rows
+from unrolled.engine.native.rows import Frame, Rows, unit_of
 from unrolled.engine.native.tape import Place, Tape
 
 _CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
@@ -131,15 +130,14 @@ class Recorder:
         def make(rows: Rows, of: Strides) -> list[np.ndarray]:
             return [rows.places(of[slot], None if number is None else rows.pieces[number])]
 
-        return tensor_rows(self.tape, slot, 0, self.table(f"places of {slot}, {number}", make))
+        unit = self.table(f"unit of {slot}", lambda rows, of: unit_of(of[slot]))
+        return tensor_rows(self.tape, slot, unit, self.table(f"places of {slot}, {number}", make))
 
     def sorted_places(self, slot: str, stride: int | None = None) -> Place:
         """The sequences of a tensor (batch, width) of the caller, in order, as `unrolled_rows`; `stride`: if always the
         same."""
-        if not self.frame.ordered:
-            return tensor_rows(self.tape, slot, stride or self.stride(slot))
-        where = self.table(f"places of {slot}", lambda rows, of: [rows.sorted_places(stride or of[slot][0])])
-        return tensor_rows(self.tape, slot, 0, where)
+        order = self.table("order", lambda rows, of: [rows.sequences]) if self.frame.ordered else None
+        return tensor_rows(self.tape, slot, stride or self.stride(slot), order)
 
     def stride(self, slot: str) -> Place:
         """The first stride of a tensor of the caller."""

@@ -6,6 +6,7 @@ the lengths. States have the rows of the start before those of the steps.
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,6 +67,7 @@ class Rows:
     backwards: bool = False  # each sequence from its end to its start
     tables: dict[Any, Any] = field(default_factory=dict)
     """What tapes made of these rows, see `Recorded.of_rows`."""
+    _found: dict[Any, np.ndarray] = field(default_factory=dict)
 
     @functools.cached_property
     def total(self) -> int:
@@ -118,17 +120,24 @@ class Rows:
         return [Piece(first, last, start, end - start) for (first, start), (last, end) in bounds]
 
     def places(self, strides: tuple[int, ...], piece: Piece | None = None) -> np.ndarray:
-        """(total,): how far from the start of (batch, time, width) with these strides each packed row is; or only those
-        of a piece.
+        """(total,): how many units, see `unit_of`, each packed row is from the start of (batch, time, width) with these
+        strides; or only those of a piece.
 
         Where the caller's tensors are (rows, width), packed themselves, the first stride is that of their rows.
         """
-        of_sequence, of_step = strides
-        own = slice(0, self.total) if piece is None else slice(piece.start, piece.start + piece.rows)
+        unit = unit_of(strides)
+        of_sequence, of_step = (stride // unit for stride in strides)
+        key = ("places", of_sequence, of_step)
+        if key not in self._found:
+            self._found[key] = self._places(of_sequence, of_step)
+        found: np.ndarray = self._found[key]
+        return found if piece is None else found[piece.start : piece.start + piece.rows]
+
+    def _places(self, of_sequence: int, of_step: int) -> np.ndarray:
         if self.packed and not self.backwards:
-            return np.arange(own.start, own.stop) * of_sequence
-        step, row = self._steps_and_rows
-        step, row = step[own], row[own]
+            return np.arange(self.total) * of_sequence
+        step = np.arange(len(self.active)).repeat(self.active)
+        row = np.arange(self.total) - self.starts[step]
         if self.backwards:
             step = (len(self.active) if self.lengths is None else self.lengths[row]) - 1 - step
         if self.packed:
@@ -153,10 +162,10 @@ class Rows:
         """The strides for `places` in a dense (batch, time, width), or (time, batch, width) if `time_first`."""
         return (width, self.batch * width) if time_first or self.packed else (self.time * width, width)
 
-    def sorted_places(self, stride: int) -> np.ndarray:
-        """(batch,): how far from the start of (batch, width) the sequences are, in order."""
-        order = np.arange(self.batch) if self.order is None else self.order
-        return np.asarray(order * stride)
+    @property
+    def sequences(self) -> np.ndarray:
+        """(batch,): the sequences in order."""
+        return np.arange(self.batch) if self.order is None else self.order
 
     def last(self, keep: bool) -> np.ndarray:
         """(batch,): the rows of the states after each sequence's last step, in order."""
@@ -170,11 +179,10 @@ class Rows:
         distance = self._states[:-1][steps] - self.starts[steps]
         return np.asarray(np.arange(piece.start, piece.start + piece.rows) + distance.repeat(self.active[steps]))
 
-    @functools.cached_property
-    def _steps_and_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """(total,): of each packed row the step, and the sequence in order."""
-        steps = np.arange(len(self.active)).repeat(self.active)
-        return steps, np.arange(self.total) - self.starts[steps]
+
+def unit_of(strides: tuple[int, ...]) -> int:
+    """The floats that `Rows.places` counts by: those from one row of a dense tensor to the next."""
+    return math.gcd(*strides[:2]) or 1
 
 
 def rows_of(batch: int, time: int, lengths: Tensor | None, backwards: bool = False) -> Rows:

@@ -116,7 +116,7 @@ def backward(
     addresses.update(tables.addresses)
     for number, piece in enumerate(rows.pieces):
         addresses[f"trace, piece {number}"] = addresses["trace"] + 4 * BLOCK * piece.start
-        addresses[f"offsets, piece {number}"] = addresses.get("offsets", 0) + 8 * piece.start
+        addresses[f"index, piece {number}"] = addresses.get("index", 0) + 8 * piece.start
     _play(recorded, packs, addresses)
     return d_x, d_state, gradients
 
@@ -127,8 +127,7 @@ def trace_floats(cell: CompiledCell, batch: int, total: int, words: int | None =
 
 
 def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
-    """(2, rows): of each packed row of `tokens` (batch, time) the row of a table, and its first float in the engine's
-    array of it.
+    """(rows,): of each packed row of `tokens` (batch, time) the row of a table.
 
     Raises UnrolledError for a token that is no row of `words`.
     """
@@ -136,7 +135,7 @@ def index_of(rows: Rows, tokens: Tensor, words: int) -> np.ndarray:
     if len(packed) and not 0 <= int(packed.min()) <= int(packed.max()) < words:
         reach = f"from {packed.min()} to {packed.max()}"
         raise UnrolledError(f"tokens reach {reach}; the table has {words} rows, numbered from 0.")
-    return np.stack([packed, packed * BLOCK])
+    return np.asarray(packed)
 
 
 def _recorded(cell: CompiledCell, record: Callable[..., Recorded], shape: tuple[Any, ...]) -> Recorded:
@@ -162,7 +161,7 @@ def _play(recorded: Recorded, packs: Packs, addresses: dict[str, int]) -> None:
 
 
 def _addresses(index: np.ndarray | None) -> dict[str, int]:
-    return {} if index is None else {"index": index[0].ctypes.data, "offsets": index[1].ctypes.data}
+    return {} if index is None else {"index": index.ctypes.data}
 
 
 def _of_states(kind: str, cell: CompiledCell, states: Sequence[Tensor]) -> "zip[tuple[str, int]]":
