@@ -28,13 +28,11 @@ from unrolled.engine.native.tape import Place, Tape
 _CHUNK = 96  # rows of the input product that a thread takes at a time: they stay in its second cache
 _WORTH_A_THREAD = 250_000  # multiply-adds that take longer than waking a thread and waiting for it
 _WORTH_WAITING = 140_000  # and of a step than waiting for each other once or twice
-_NONE = np.zeros(0, np.int64)
-_TABLES = 64  # sets of tables that are kept of the same rows
 _TILE = 8  # rows: fewer of them take nearly as long, for all weights must be read
+_TABLES = 64  # sets of tables that are kept of the same rows
+_NONE = np.zeros(0, np.int64)
 
 Sizes = dict[str, tuple[int, int]]
-
-
 Strides = Mapping[str, tuple[int, ...]]  # of the tensors in slots
 Make = Callable[[Rows, Strides], "list[np.ndarray] | int"]  # a list is one table after the other
 
