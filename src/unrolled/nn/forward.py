@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._dynamo.eval_frame import get_eval_frame_callback
+from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
@@ -34,7 +34,7 @@ def forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | No
         # torch.compile runs recurrent modules between its graphs, and must not trace what they call, unless told to.
         if torch.compiler.is_dynamo_compiling() and torch._dynamo.config.allow_rnn:
             return None
-        if torch.compiler.is_dynamo_compiling() or get_eval_frame_callback() is not None:
+        if torch.compiler.is_dynamo_compiling() or _followed_by_compiler():
             return _untraced()(module, input_, hx)  # type: ignore[no-any-return]
     return _forward(module, input_, hx)
 
@@ -108,6 +108,14 @@ def _brief(module: nn.RNNBase, input_: Any) -> bool:
     rows = input_.numel() // max(1, module.input_size)
     work = rows * module.hidden_size * (module.input_size + module.hidden_size)
     return steps <= _FEW_STEPS.get(module.mode, 0) and work < _LITTLE
+
+
+def _followed_by_compiler() -> bool:
+    # There is a function that only asks, but in some versions of torch it takes a reference to its answer away.
+    follower = set_eval_frame(None)
+    if follower is not None:
+        set_eval_frame(follower)
+    return follower is not None
 
 
 def _untraced() -> Callable[..., Any]:
