@@ -4,24 +4,33 @@
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def lengths_of(active: Tensor) -> Tensor | None:
+class Lengths(NamedTuple):
+    """Those of packed sequences, which are not to be written to, and their sum."""
+
+    each: Tensor
+    total: int
+
+
+def lengths_of(active: Tensor) -> Lengths | None:
     """The lengths whose packed steps have so many rows, `active` (steps,), the `batch_sizes` of torch's PackedSequence;
-    None if these do not descend to 1 or more. Not to be written to."""
+    None if these do not descend to 1 or more."""
     return _lengths_of(active.to(torch.int64).numpy().tobytes())
 
 
 @functools.lru_cache(maxsize=8)
-def _lengths_of(active: bytes) -> Tensor | None:
+def _lengths_of(active: bytes) -> Lengths | None:
     rows = np.frombuffer(active, np.int64)
     if len(rows) == 0 or rows[-1] < 1 or (rows[1:] > rows[:-1]).any():
         return None
-    return torch.from_numpy(len(rows) - rows[::-1].searchsorted(np.arange(rows[0]), side="right"))
+    each = len(rows) - rows[::-1].searchsorted(np.arange(rows[0]), side="right")
+    return Lengths(torch.from_numpy(each), int(rows.sum()))
 
 
 def pad(steps: Tensor, lengths: Tensor) -> Tensor:

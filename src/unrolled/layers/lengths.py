@@ -17,9 +17,7 @@ def checked_lengths(lengths: Tensor | None, x: Tensor) -> Tensor | None:
             f"lengths must be {batch} whole numbers, one for each row of x; they are "
             f"{str(lengths.dtype).removeprefix('torch.')} of shape {tuple(lengths.shape)}."
         )
-    if batch and (int(lengths.min()) < 0 or int(lengths.max()) > time):
-        raise UnrolledError(
-            f"lengths must lie between 0 and the {time} steps of x; they reach from "
-            f"{int(lengths.min())} to {int(lengths.max())}."
-        )
+    least, most = map(int, lengths.aminmax()) if batch else (0, 0)
+    if least < 0 or most > time:
+        raise UnrolledError(f"lengths must lie between 0 and the {time} steps of x; they reach from {least} to {most}.")
     return lengths.long()

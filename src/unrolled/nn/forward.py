@@ -59,10 +59,10 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
     if data.shape[-1] != module.input_size or 0 in data.shape or data.dim() not in ((2,) if packed else (2, 3)):
         return None
     lengths = lengths_of(input_.batch_sizes) if packed else None
-    if packed and (lengths is None or int(lengths.sum()) != len(data)):  # it may have been made by hand
+    if packed and (lengths is None or lengths.total != len(data)):  # it may have been made by hand
         return None
     alone = not packed and data.dim() == 2
-    batch = int(input_.batch_sizes[0]) if packed else 1 if alone else data.shape[0 if module.batch_first else 1]
+    batch = len(lengths.each) if lengths else 1 if alone else data.shape[0 if module.batch_first else 1]
     states = _states(module, data, hx, batch, alone)
     if states is None:
         return None
@@ -73,12 +73,13 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
 
     run_one = _each_layer(module, weights, engine)
     if lengths is not None:
-        states = tuple(_permuted(s, input_.sorted_indices) for s in states)
+        if hx is not None:
+            states = tuple(_permuted(s, input_.sorted_indices) for s in states)
         if len(data) == batch * len(input_.batch_sizes):  # all are of one length
             steps, states = run_layers(module, run_one, data.unflatten(0, (-1, batch)), states, None)
             steps = steps.flatten(0, 1)
         else:
-            steps, states = run_layers(module, run_one, data, states, lengths)
+            steps, states = run_layers(module, run_one, data, states, lengths.each)
         output = PackedSequence(steps, input_.batch_sizes, input_.sorted_indices, input_.unsorted_indices)
         return output, tuple(_permuted(s, input_.unsorted_indices) for s in states)
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (data, *states, *chain(*weights)))
