@@ -129,9 +129,9 @@ typedef struct {
 } unrolled_matrix;
 int unrolled_pack_all(const unrolled_matrix *matrices, int64_t count, int32_t precision, int32_t threads, char *message);
 
-/* Rows in any order and memory: row i begins at float index[i] * row_stride (index NULL: i * row_stride), its blocks of 16 units are
- * `block_stride` floats apart. An array of the engine has row stride 16 and block stride 16 * rows, the rows of a
- * matrix block stride 16. */
+/* Rows in any order and memory: row i begins at float index[i] * row_stride (index NULL: i * row_stride), its blocks of
+ * 16 units are `block_stride` floats apart. An array of the engine has row stride 16 and block stride 16 * rows, the rows
+ * of a matrix block stride 16. */
 typedef struct {
   float *data;
   const int64_t *index;

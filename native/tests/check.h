@@ -1,11 +1,16 @@
-// What the tests share: the one assertion, which says where and what, and memory that can be made to run out.
+// What the tests share: the one assertion, which says where and what, numbers and arrays for the engine, and memory that
+// can be made to run out.
 #pragma once
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
 #include <atomic>
 #include <new>
+#include <vector>
+
+#include "unrolled.h"
 
 #define CHECK(condition)                                                       \
   do {                                                                         \
@@ -14,6 +19,21 @@
       std::exit(1);                                                            \
     }                                                                          \
   } while (0)
+
+inline char message[UNROLLED_MESSAGE];
+
+inline float value(int64_t seed) { return float((seed * 37 % 101) - 50) / 100.0f; }
+
+// An array of the engine: block by block, at an address that it can read.
+struct Memory {
+  int64_t rows, stride;
+  std::vector<float> floats;
+
+  Memory(int64_t rows, int64_t width) : rows(rows), stride((width + 15) / 16 * 16), floats(rows * stride + 16) {}
+  explicit Memory(int64_t width) : Memory(1, width) {}
+  float *data() { return floats.data() + (64 - reinterpret_cast<uintptr_t>(floats.data()) % 64) % 64 / 4; }
+  float &at(int64_t row, int64_t column) { return data()[(column / 16 * rows + row) * 16 + column % 16]; }
+};
 
 // So many more allocations succeed, the library's among them, which finds these functions before the standard ones.
 inline std::atomic<long> allocations_left{-1};  // below 0: all of them

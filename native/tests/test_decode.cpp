@@ -7,23 +7,9 @@
 #include <limits>
 #include <vector>
 
-#include "unrolled.h"
-
 #include "check.h"
 
 namespace {
-
-char message[UNROLLED_MESSAGE];
-
-float value(int64_t seed) { return float((seed * 37 % 101) - 50) / 100.0f; }
-
-// Floats at an address that begins a cache line.
-struct Memory {
-  std::vector<float> floats;
-
-  explicit Memory(int64_t count) : floats(count + 16) {}
-  float *data() { return floats.data() + (64 - reinterpret_cast<uintptr_t>(floats.data()) % 64) % 64 / 4; }
-};
 
 int64_t padded(int64_t width) { return (width + 15) / 16 * 16; }
 

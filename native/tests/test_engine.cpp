@@ -5,25 +5,9 @@
 #include <cstring>
 #include <vector>
 
-#include "unrolled.h"
-
 #include "check.h"
 
 namespace {
-
-char message[UNROLLED_MESSAGE];
-
-// An array of the engine: block by block, at an address that it can read.
-struct Memory {
-  int64_t rows, stride;
-  std::vector<float> floats;
-
-  Memory(int64_t rows, int64_t width) : rows(rows), stride((width + 15) / 16 * 16), floats(rows * stride + 16) {}
-  float *data() { return floats.data() + (64 - reinterpret_cast<uintptr_t>(floats.data()) % 64) % 64 / 4; }
-  float &at(int64_t row, int64_t column) { return data()[(column / 16 * rows + row) * 16 + column % 16]; }
-};
-
-float value(int seed) { return float((seed * 37 % 101) - 50) / 100.0f; }
 
 // A factor of a product, as the precision rounds it: to nearest, ties to even.
 double factor(float number, int precision) {

@@ -53,7 +53,6 @@ def used_twice(x, h, *, W_h: "hidden, hidden", W_x: "hidden, input"):  # noqa: F
 def test_the_gradient_of_a_matrix_has_several_terms(time, batch, piece, monkeypatch):
     """The first one is written into fresh memory, the others are added."""
     take_pieces(piece, monkeypatch)
-    programs._compiled.cache_clear()  # with the tapes that were made of other pieces
     assert_native_agrees(used_twice, random_case(used_twice, batch, time, {"input": 9, "hidden": 20}))
 
 

@@ -56,6 +56,15 @@ def test_the_backward_layer_may_be_any_layer(lengths: torch.Tensor | None) -> No
         assert torch.equal(alone[:, :, 4:], one(x.flip(1))[0].flip(1))
 
 
+def test_a_backward_layer_of_ones_own_is_given_the_input_turned_around() -> None:
+    class Doubled(Recurrent):
+        def forward(self, x, state=None, lengths=None):
+            return super().forward(2 * x, state, lengths)
+
+    ahead, back, x = Recurrent(gru, 3, 4).double(), Doubled(gru, 3, 4).double(), draw(2, 6, 3)
+    assert torch.equal(Bidirectional(ahead, back)(x)[0][:, :, 4:], back(x.flip(1))[0].flip(1))
+
+
 def test_layers_whose_sizes_do_not_fit_are_not_stacked() -> None:
     message = r"^layer 2 of the Stack takes 5 features, the one below gives 4\.$"
     with pytest.raises(UnrolledError, match=message):

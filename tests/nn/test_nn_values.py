@@ -81,6 +81,14 @@ def test_packed_sequences_agree(kind: str, options: dict, lengths: list[int]) ->
     assert_agree(theirs, ours, packed, [x, *states_of(ours, 4)])
 
 
+def test_lengths_that_inference_saw_first_can_be_learned_from() -> None:
+    _, ours = pair("GRU", 5, 7)
+    sequence = pack_sequence([torch.randn(n, 5) for n in (9, 8, 3)])
+    with torch.inference_mode():
+        ours(sequence)
+    ours(sequence)[0].data.sum().backward()
+
+
 def test_a_packed_output_keeps_the_order_of_the_input() -> None:
     theirs, ours = pair("GRU", 5, 7)
     sequence = pack_sequence([torch.randn(n, 5) for n in (2, 6, 1)], enforce_sorted=False)
@@ -161,7 +169,7 @@ def test_training_both_with_adam_goes_the_same_way() -> None:
 )
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_few_steps_that_torch_learns_from_sooner_are_its_own(
-    mode: str, steps: int, batch: int, native: bool, batch_first: bool
+    mode: str, steps: int, batch: int, native: bool, batch_first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, ours = pair(mode, 5, 16, batch_first=batch_first)
     shape = (batch, steps, 5) if batch_first else (steps, batch, 5)
@@ -171,3 +179,5 @@ def test_few_steps_that_torch_learns_from_sooner_are_its_own(
     if has_bf16():  # where torch would give bfloat16
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert ran_native(ours(torch.randn(shape))[0])
+    monkeypatch.setenv("UNROLLED_ENGINE", "native")  # asked for, it runs
+    assert ran_native(ours(torch.randn(shape))[0])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Lengths(NamedTuple):
-    """Those of packed sequences, which are not to be written to, and their sum."""
+    """The lengths of packed sequences, not to be written to, and their sum."""
 
     each: Tensor
     total: int
@@ -30,7 +30,8 @@ def _lengths_of(active: bytes) -> Lengths | None:
     if len(rows) == 0 or rows[-1] < 1 or (rows[1:] > rows[:-1]).any():
         return None
     each = len(rows) - rows[::-1].searchsorted(np.arange(rows[0]), side="right")
-    return Lengths(torch.from_numpy(each), int(rows.sum()))
+    with torch.inference_mode(False):  # for calls that learn, too
+        return Lengths(torch.from_numpy(each), int(rows.sum()))
 
 
 def pad(steps: Tensor, lengths: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class Bidirectional(nn.Module):
         lengths = checked_lengths(lengths, x) if x.dim() == 3 else lengths
         own, other = state or (None, None)
         ahead, own = self.forwards(x, own, lengths)
-        if isinstance(self.backwards, Recurrent):
+        if getattr(self.backwards.forward, "__func__", None) is Recurrent.forward:  # and not what somebody made of it
             back, other = self.backwards(x, other, lengths, backwards=True)
         else:
             back, other = self.backwards(reverse(x, lengths), other, lengths)

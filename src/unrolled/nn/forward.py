@@ -14,7 +14,16 @@ from torch._C._dynamo.eval_frame import set_eval_frame
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence
 
-from unrolled.engine import autocast_bf16, bf16_products, engine_for, in_float32, lengths_of, tell_if_unusable, unroll
+from unrolled.engine import (
+    autocast_bf16,
+    bf16_products,
+    engine_for,
+    in_float32,
+    lengths_of,
+    tell_if_unusable,
+    unroll,
+    wanted_engine,
+)
 from unrolled.engine.followed import followed
 from unrolled.engine.native.workspace import nothing
 from unrolled.nn.again import run_again, run_ready
@@ -44,7 +53,7 @@ def _forward(module: nn.RNNBase, input_: Any, hx: Any) -> tuple[Any, States] | N
         return None
     dropping = module.training and module.dropout > 0 and module.num_layers > 1
     special = torch.is_autocast_enabled("cpu") or followed(())
-    if torch.is_grad_enabled() and not special and _brief(module, input_):
+    if torch.is_grad_enabled() and not special and _brief(module, input_) and wanted_engine() == "auto":
         return None
     again = None if special or dropping or torch.is_grad_enabled() else run_again(module, input_, hx)
     if again is not None:

@@ -29,12 +29,9 @@ def cell_of(
     if further := _further_sizes(text):
         own = separate(parameters)
         sizes.update({dimension: int(own[name].shape[axis]) for dimension, name, axis in further})
-    hoisting = table or state[0].shape[0] < ROWS_INSIDE or _weights(parameters) > WEIGHTS_INSIDE
+    weights = sum(value.numel() for value in parameters.values() if value.dim() == 2)
+    hoisting = table or state[0].shape[0] < ROWS_INSIDE or weights > WEIGHTS_INSIDE
     return _compiled(text, tuple(sizes.items()), hoisting, BF16 if bf16 and has_bf16() else FP32, table)
-
-
-def _weights(parameters: Parameters) -> int:
-    return sum(value.numel() for value in parameters.values() if value.dim() == 2)
 
 
 @functools.lru_cache(maxsize=128)
