@@ -89,7 +89,7 @@ class Packs:
         return packed
 
 
-_CACHED = 32  # sets of packed weights that are kept: the layers of a model, and then some
+_CACHED = 64  # sets of packed weights that are kept: the layers of a model, and then some
 _cache: dict[tuple[int, ...], tuple[tuple[int, ...], Packs]] = {}
 
 
